@@ -1,0 +1,343 @@
+"""Every job and record type. Imports no torch: backend, dashboard and forms read these too.
+
+A *job* is one stage run once; its spec says everything the stage needs besides the folders of the jobs it reads
+from. `Job` is what lies in a run folder as job.json.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from trainer.model.config import ModelConfig
+
+Domain = Literal["code", "science", "multilingual", "general"]
+DOMAINS: tuple[Domain, ...] = ("code", "science", "multilingual", "general")
+Role = Literal["system", "user", "assistant"]
+Precision = Literal["auto", "fp32", "bf16"]
+Phase = Literal["text", "completion", "dialogue"]
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class Spec(BaseModel):
+    """Base of everything that is parsed from outside: unknown fields are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# -- records ---------------------------------------------------------------------------------------------------------
+
+
+class Record(Spec):
+    """One document of a corpus."""
+
+    id: str
+    text: str
+    source: str
+    domain: Domain
+    language: str
+    meta: dict[str, Any] = {}
+
+
+class Message(Spec):
+    role: Role
+    content: str
+
+
+class Distractor(Spec):
+    """A wrong answer with the typed mistake that led to it; verified to be wrong."""
+
+    mistake: str
+    solution: str
+    answer: str
+
+
+class Problem(Spec):
+    """A generated problem whose steps and answer were verified symbolically."""
+
+    id: str = Field(description="sha256 of the prompt, first 16 hex digits")
+    family: str
+    level: int = Field(ge=1, le=5)
+    prompt: str
+    solution: str = Field(description="worked steps, then the answer; what the assistant should say")
+    direct: str = Field(description="the answer alone, in the same closing form")
+    answer: str = Field(description="the answer as an expression that SymPy parses")
+    distractors: tuple[Distractor, ...] = ()
+
+
+class Pair(Spec):
+    """Two completions of one prompt, the first preferred."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    origin: str = Field(description="distractor | policy_error | label")
+    meta: dict[str, Any] = {}
+
+
+# -- jobs ------------------------------------------------------------------------------------------------------------
+
+
+class JobBase(Spec):
+    """What every job has. `roles` are the inputs a stage reads; a recipe binds each to an earlier job."""
+
+    roles: ClassVar[tuple[str, ...]] = ()
+    optional_roles: ClassVar[tuple[str, ...]] = ()
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$", description="unique in its pipeline")
+    inputs: dict[str, str] = Field({}, description="role -> name of an earlier job, or 'run:<job id>'")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _inputs_fit(self) -> Self:
+        known = self.roles + self.optional_roles
+        for role in self.inputs:
+            if role not in known:
+                raise ValueError(f"job '{self.name}': unknown input '{role}'; it takes {', '.join(known) or 'none'}")
+        for role in self.roles:
+            if role not in self.inputs:
+                raise ValueError(f"job '{self.name}': input '{role}' is missing; bind it to an earlier job")
+        return self
+
+
+class RuleSettings(Spec):
+    """Thresholds of the cleaning rules; the defaults are the article's."""
+
+    min_words: int = Field(50, ge=0)
+    min_entropy_bits: float = Field(3.5, ge=0)
+    max_toxicity: float = Field(0.9, ge=0, le=1)
+    max_duplicate_line_share: float = Field(0.3, ge=0, le=1)
+    near_duplicate_jaccard: float = Field(0.8, gt=0, le=1)
+
+
+class CleanSpec(JobBase):
+    kind: Literal["clean"] = "clean"
+    python_installation: bool = Field(True, description="read this machine's own Python installation")
+    folders: tuple[str, ...] = Field((), description="folders of txt, md, py, jsonl … to read too")
+    max_megabytes: float = Field(8.0, gt=0, description="stop reading a source after so much text")
+    rules: RuleSettings = RuleSettings()
+
+
+class SynthesizeSpec(JobBase):
+    kind: Literal["synthesize"] = "synthesize"
+    families: tuple[str, ...] = Field((), description="empty: every family there is")
+    levels: tuple[int, ...] = (1, 2)
+    train: int = Field(20_000, gt=0, description="problems with solutions, for SFT and pairs")
+    rl: int = Field(20_000, ge=0, description="problems with answers only, for reinforcement learning")
+    heldout: int = Field(500, gt=0, description="for evaluation; disjoint from both by hash")
+
+
+class TokenizeSpec(JobBase):
+    roles: ClassVar[tuple[str, ...]] = ("documents", "problems")
+    kind: Literal["tokenize"] = "tokenize"
+    vocab_size: int = Field(512, ge=300)
+    context: int = Field(256, gt=15, description="tokens a packed row holds")
+    worked_share: float = Field(0.5, ge=0, le=1, description="share of problems whose answer shows the working")
+    max_tokens: int = Field(4_000_000, gt=0, description="at most so many tokens for each source")
+
+
+class Optimizer(Spec):
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(0.1, ge=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup: float = Field(0.02, ge=0, lt=1, description="share of the steps")
+    decay: float = Field(0.4, ge=0, le=1, description="share of the steps, linear, at the end")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+
+
+class TrainingBase(JobBase):
+    """What every job that takes optimiser steps has."""
+
+    steps: int = Field(gt=0)
+    optimizer: Optimizer
+    precision: Precision = Field("auto", description="auto: bf16 where the processor has it, else fp32")
+    compile: bool = Field(True, description="torch.compile where a compiler is found; without one a warning")
+    snapshot_every: int = Field(50, gt=0, description="steps between volatile snapshots")
+
+
+class PhaseSpec(Spec):
+    """One curriculum phase: its share of the steps and the mix of sources drawn from (weights, any scale)."""
+
+    phase: Phase
+    share: float = Field(gt=0, le=1)
+    mix: dict[Literal["text", "completion", "dialogue"], float]
+
+    @model_validator(mode="after")
+    def _weights(self) -> Self:
+        if not self.mix or min(self.mix.values()) < 0 or sum(self.mix.values()) <= 0:
+            raise ValueError(f"phase '{self.phase}': mix needs weights of at least 0 with a positive sum")
+        return self
+
+
+# Article: 0-100k steps plain text, 100-250k adds code completion, 250-400k adds multi-turn dialogue.
+CURRICULUM: tuple[PhaseSpec, ...] = (
+    PhaseSpec(phase="text", share=0.25, mix={"text": 1.0}),
+    PhaseSpec(phase="completion", share=0.375, mix={"text": 0.6, "completion": 0.4}),
+    PhaseSpec(phase="dialogue", share=0.375, mix={"text": 0.2, "completion": 0.2, "dialogue": 0.6}),
+)
+
+
+class SftSpec(TrainingBase):
+    roles: ClassVar[tuple[str, ...]] = ("dataset",)
+    optional_roles: ClassVar[tuple[str, ...]] = ("checkpoint", "budget")
+    kind: Literal["sft"] = "sft"
+    model: ModelConfig | None = Field(None, description="a new network; left out when a checkpoint is given")
+    batch_rows: int = Field(16, gt=0, description="packed rows a step")
+    phases: tuple[PhaseSpec, ...] = CURRICULUM
+    balance_weight: float = Field(0.01, ge=0, description="weight of the load-balance loss")
+    z_weight: float = Field(1e-3, ge=0, description="weight of the router z-loss")
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if (self.model is None) == ("checkpoint" not in self.inputs):
+            raise ValueError(
+                f"job '{self.name}': give either 'model' (a new network) or an input 'checkpoint', not both"
+            )
+        if abs(sum(phase.share for phase in self.phases) - 1) > 1e-6:
+            raise ValueError(f"job '{self.name}': the shares of the phases must add up to 1")
+        return self
+
+
+class RewardSpec(TrainingBase):
+    """Bradley-Terry reward model. `labels` is a frozen dataset of people's labels, when there are any."""
+
+    roles: ClassVar[tuple[str, ...]] = ("checkpoint", "problems")
+    optional_roles: ClassVar[tuple[str, ...]] = ("labels",)
+    kind: Literal["reward"] = "reward"
+    pairs: int = Field(2_000, gt=0, description="half against distractors, half against the policy's own errors")
+    heldout_share: float = Field(0.15, gt=0, lt=1)
+    batch_pairs: int = Field(32, gt=0)
+    max_new_tokens: int = Field(128, gt=0)
+
+
+class DpoSpec(TrainingBase):
+    roles: ClassVar[tuple[str, ...]] = ("checkpoint", "pairs")
+    optional_roles: ClassVar[tuple[str, ...]] = ("labels",)
+    kind: Literal["dpo"] = "dpo"
+    beta: float = Field(0.1, gt=0)
+    likelihood_weight: float = Field(0.1, ge=0, description="weight of the added likelihood of the chosen answer")
+    max_kl: float = Field(0.1, gt=0, description="nat per token: largest upper 95 % bound of KL to the reference")
+    check_every: int = Field(20, gt=0, description="steps between measurements of that bound")
+    batch_pairs: int = Field(32, gt=0)
+    max_new_tokens: int = Field(128, gt=0)
+
+
+class RewardWeights(Spec):
+    """Article: R = 0.4 R_corr + 0.3 R_conc + 0.2 R_div + 0.1 R_safe."""
+
+    correctness: float = Field(0.4, ge=0)
+    coherence: float = Field(0.3, ge=0)
+    diversity: float = Field(0.2, ge=0)
+    safety: float = Field(0.1, ge=0)
+
+
+class RlhfSpec(TrainingBase):
+    roles: ClassVar[tuple[str, ...]] = ("checkpoint", "problems")
+    kind: Literal["rlhf"] = "rlhf"
+    prompts_per_step: int = Field(32, gt=0)
+    group_size: int = Field(8, gt=1)
+    max_new_tokens: int = Field(128, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    clip_low: float = Field(0.2, gt=0)
+    clip_high: float = Field(0.28, gt=0)
+    kl_weight: float = Field(0.01, ge=0)
+    max_kl: float = Field(0.5, gt=0, description="nat per token; beyond it the run goes back and halves its rate")
+    weights: RewardWeights = RewardWeights()
+    min_group_std: float = Field(1e-6, ge=0, description="groups whose R_corr varies less give no signal: dropped")
+
+
+class EvaluateSpec(JobBase):
+    roles: ClassVar[tuple[str, ...]] = ("checkpoint", "problems", "dataset")
+    optional_roles: ClassVar[tuple[str, ...]] = ("baseline",)
+    kind: Literal["evaluate"] = "evaluate"
+    problems: int = Field(500, gt=0, description="held-out problems, exact match")
+    max_new_tokens: int = Field(128, gt=0)
+    perplexity_rows: int = Field(32, ge=0, description="held-out packed rows for each source")
+
+
+class ExportSpec(JobBase):
+    roles: ClassVar[tuple[str, ...]] = ("checkpoint",)
+    kind: Literal["export"] = "export"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    tolerance: float = Field(1e-4, gt=0, description="largest difference of logits the parity check accepts")
+
+
+class DeploySpec(JobBase):
+    """Done by the backend itself: serving loads the export and answers under `model_name`."""
+
+    roles: ClassVar[tuple[str, ...]] = ("export",)
+    kind: Literal["deploy"] = "deploy"
+    model_name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+
+
+JobSpec = Annotated[
+    CleanSpec | SynthesizeSpec | TokenizeSpec | SftSpec | RewardSpec | DpoSpec | RlhfSpec | EvaluateSpec | ExportSpec
+    | DeploySpec,
+    Field(discriminator="kind"),
+]  # fmt: skip
+JOB_SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
+JobKind = Literal["clean", "synthesize", "tokenize", "sft", "reward", "dpo", "rlhf", "evaluate", "export", "deploy"]
+
+
+class Job(Spec):
+    """job.json: a spec with its inputs resolved to run folders."""
+
+    id: str
+    spec: JobSpec
+    inputs: dict[str, str] = Field({}, description="role -> run folder of the job that made it")
+
+
+class Recipe(Spec):
+    """A pipeline: an ordered list of jobs, each reading only from earlier ones."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")
+    description: str = ""
+    jobs: tuple[JobSpec, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        seen: set[str] = set()
+        for job in self.jobs:
+            if job.name in seen:
+                raise ValueError(f"two jobs are called '{job.name}'; names are unique in a recipe")
+            for role, source in job.inputs.items():
+                if source not in seen and not source.startswith("run:"):
+                    raise ValueError(
+                        f"job '{job.name}': input '{role}' names '{source}', which is no earlier job of this recipe"
+                    )
+            seen.add(job.name)
+        return self
+
+
+def explain(error: ValidationError) -> str:
+    """One line that names each wrong field and why, for people."""
+    lines = []
+    for item in error.errors(include_url=False):
+        place = ".".join(str(part) for part in item["loc"]) or "job"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown field; check its spelling"
+        lines.append(f"{place}: {message}")
+    return "; ".join(lines)
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """A shipped recipe by name.
+
+    Raises:
+        ValueError: the name is unknown or the file does not parse, saying which.
+    """
+    if name not in recipe_names():
+        raise ValueError(f"unknown recipe '{name}'; there are: {', '.join(recipe_names())}")
+    with open(RECIPES / f"{name}.toml", "rb") as file:
+        raw = tomllib.load(file)
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError(f"recipe '{name}': {explain(error)}") from error
