@@ -1,0 +1,130 @@
+"""Losses: pure functions of tensors, each with its equation and where it comes from.
+
+Shapes: T tokens, E experts, B rows, L positions of a row, V vocabulary, P pairs, G groups, K answers of a group.
+Log-probabilities are natural logarithms (nat); sums and logarithms are taken in float32.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def token_logprobs(logits_BLV: Tensor, targets_BL: Tensor) -> Tensor:
+    """log p(target) = z_target - logsumexp(z), [B, L] float32, nat.
+
+    The caller has shifted the targets: `targets_BL[b, l]` is the token that follows position `l`.
+    """
+    logits_BLV = logits_BLV.float()
+    chosen_BL = logits_BLV.gather(-1, targets_BL.long().unsqueeze(-1)).squeeze(-1)
+    return chosen_BL - torch.logsumexp(logits_BLV, dim=-1)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """sum(mask * x) / sum(mask), a scalar; 0 (with zero gradient) where the mask is empty."""
+    mask = mask.to(values.dtype)
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def masked_cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, mask_BL: Tensor) -> Tensor:
+    """Mean of -log p(target) over the tokens that count, a scalar in nat per token; 0 where none counts."""
+    return masked_mean(-token_logprobs(logits_BLV, targets_BL), mask_BL)
+
+
+def router_balance_loss(router_logits_TE: Tensor, top_k: int, mask_T: Tensor | None = None) -> Tensor:
+    """Load balance of one layer: E * sum_e f_e P_e, a scalar, 1 for an even load.
+
+    f_e is the share of the k*T assignments that expert e gets (a count, so without gradient) and P_e its mean
+    router probability: Fedus et al. 2021, "Switch Transformers", eq. 4-6, with f over all k choices of a token.
+    Tokens outside `mask_T` (padding) do not count.
+    """
+    experts = router_logits_TE.shape[-1]
+    probs_TE = router_logits_TE.float().softmax(dim=-1)
+    chosen_TK = probs_TE.topk(top_k, dim=-1).indices
+    assigned_TE = torch.zeros_like(probs_TE).scatter_(-1, chosen_TK, 1.0 / top_k)
+    if mask_T is None:
+        return experts * (assigned_TE.mean(dim=0) * probs_TE.mean(dim=0)).sum()
+    weights_T1 = mask_T.to(probs_TE.dtype).unsqueeze(-1)
+    count = weights_T1.sum().clamp(min=1)
+    share_E = (assigned_TE * weights_T1).sum(dim=0) / count
+    return experts * (share_E * (probs_TE * weights_T1).sum(dim=0) / count).sum()
+
+
+def router_z_loss(router_logits_TE: Tensor, mask_T: Tensor | None = None) -> Tensor:
+    """mean_t logsumexp(x_t)^2 of one layer, a scalar that keeps router logits small.
+
+    Zoph et al. 2022, "ST-MoE", eq. 5. Tokens outside `mask_T` do not count.
+    """
+    squared_T = torch.logsumexp(router_logits_TE.float(), dim=-1).square()
+    return squared_T.mean() if mask_T is None else masked_mean(squared_T, mask_T)
+
+
+def bradley_terry_loss(chosen_P: Tensor, rejected_P: Tensor) -> Tensor:
+    """mean -log sigmoid(r_chosen - r_rejected), a scalar.
+
+    Bradley & Terry 1952; as the loss of a reward model: Ouyang et al. 2022, "InstructGPT", eq. 1.
+    """
+    return -functional.logsigmoid(chosen_P.float() - rejected_P.float()).mean()
+
+
+def dpo_loss(
+    chosen_logps_P: Tensor,
+    rejected_logps_P: Tensor,
+    reference_chosen_logps_P: Tensor,
+    reference_rejected_logps_P: Tensor,
+    *,
+    beta: float,
+    chosen_lengths_P: Tensor,
+    likelihood_weight: float = 0.0,
+) -> Tensor:
+    """mean -log sigmoid(beta * ((log pi/ref)(chosen) - (log pi/ref)(rejected))) - w * log pi(chosen)/|chosen|.
+
+    The log-probabilities are sums over the tokens of an answer; `chosen_lengths_P` counts those tokens.
+    First term: Rafailov et al. 2023, "Direct Preference Optimization", eq. 7. Second term, which keeps the chosen
+    answer from losing probability while the margin grows: Pang et al. 2024, "Iterative Reasoning Preference
+    Optimization", eq. 1.
+    """
+    chosen_ratio_P = chosen_logps_P - reference_chosen_logps_P
+    rejected_ratio_P = rejected_logps_P - reference_rejected_logps_P
+    preference_P = -functional.logsigmoid(beta * (chosen_ratio_P - rejected_ratio_P))
+    likelihood_P = chosen_logps_P / chosen_lengths_P.clamp(min=1)
+    return (preference_P - likelihood_weight * likelihood_P).mean()
+
+
+def k3_kl(logps: Tensor, reference_logps: Tensor) -> Tensor:
+    """exp(d) - d - 1 with d = log ref - log pi, elementwise, nat; at least 0.
+
+    Its mean over samples of pi is KL(pi || ref) without bias, with less variance than -d: Schulman 2020,
+    "Approximating KL Divergence", estimator k3.
+    """
+    difference = reference_logps - logps
+    return torch.expm1(difference) - difference
+
+
+def grpo_advantages(rewards_GK: Tensor, epsilon: float = 1e-6) -> Tensor:
+    """(r - mean) / (std + epsilon) within each group, [G, K]; 0 where all answers of a group score alike.
+
+    Shao et al. 2024, "DeepSeekMath", section 4.1.2; the standard deviation is that of the K answers themselves.
+    """
+    centred_GK = rewards_GK - rewards_GK.mean(dim=-1, keepdim=True)
+    return centred_GK / (rewards_GK.std(dim=-1, correction=0, keepdim=True) + epsilon)
+
+
+def clipped_surrogate(
+    logps_BL: Tensor,
+    old_logps_BL: Tensor,
+    advantages_B: Tensor,
+    mask_BL: Tensor,
+    *,
+    clip_low: float,
+    clip_high: float,
+) -> Tensor:
+    """-mean over tokens of min(r A, clip(r, 1 - low, 1 + high) A), r = exp(log pi - log pi_old), a scalar.
+
+    Schulman et al. 2017, "PPO", eq. 7. The asymmetric clip and the mean over all tokens of the batch, which gives
+    long and short answers the same weight a token, are those of Yu et al. 2025, "DAPO", eq. 8. `advantages_B`
+    has one value a row, or [B, L] where rows are packed.
+    """
+    ratio_BL = torch.exp(logps_BL - old_logps_BL)
+    advantages_BL = advantages_B if advantages_B.dim() == 2 else advantages_B.unsqueeze(-1)
+    clipped_BL = ratio_BL.clamp(1 - clip_low, 1 + clip_high)
+    return -masked_mean(torch.minimum(ratio_BL * advantages_BL, clipped_BL * advantages_BL), mask_BL)
