@@ -1,0 +1,108 @@
+"""Causal attention with rotary positions and grouped key/value heads, as in Mixtral.
+
+Shapes: B rows, L tokens a row, H query heads, G key/value heads, K width of a head, D hidden size.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.model.config import ModelConfig
+
+# Up to this row length two explicit batched products beat the fused kernel on a CPU, and their scores still fit caches.
+EXPLICIT_UP_TO = 512
+
+
+class KVCache(Protocol):
+    """Where a decoder keeps keys and values between calls; serving and generation bring their own."""
+
+    def attend(self, layer: int, q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor) -> Tensor:
+        """Store the new keys and values (rotated already) and return the attention output [B, H, L, K]."""
+
+
+def positions_of(segments_BL: Tensor) -> Tensor:
+    """Position of each token in its own document: 0, 1, 2, … restarting wherever the segment number changes."""
+    index_L = torch.arange(segments_BL.shape[1], device=segments_BL.device)
+    starts_BL = torch.ones_like(segments_BL, dtype=torch.bool)
+    starts_BL[:, 1:] = segments_BL[:, 1:] != segments_BL[:, :-1]
+    return index_L - torch.where(starts_BL, index_L, 0).cummax(dim=1).values
+
+
+def visible(config: ModelConfig, length: int, segments_BL: Tensor | None, device: torch.device) -> Tensor:
+    """Which key each query may see, bool [B or 1, 1, L, L]: the past, inside the window, in its own document."""
+    query_L1 = torch.arange(length, device=device).unsqueeze(1)
+    key_1L = query_L1.T
+    seen_LL = key_1L <= query_L1
+    if config.sliding_window is not None:
+        seen_LL &= query_L1 - key_1L < config.sliding_window
+    if segments_BL is None:
+        return seen_LL[None, None]
+    return (seen_LL & (segments_BL.unsqueeze(2) == segments_BL.unsqueeze(1))).unsqueeze(1)
+
+
+def rotary_tables(config: ModelConfig, positions_BL: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [B, 1, L, K] in float32 of the rotary embedding (Su et al. 2021, halves as in Llama)."""
+    exponents = torch.arange(0, config.head_dim, 2, device=positions_BL.device, dtype=torch.float32) / config.head_dim
+    angles_BLk = positions_BL.float().unsqueeze(-1) * (1.0 / config.rope_theta**exponents)
+    angles_B1LK = torch.cat((angles_BLk, angles_BLk), dim=-1).unsqueeze(1)
+    return angles_B1LK.cos(), angles_B1LK.sin()
+
+
+def rotate(x_BHLK: Tensor, cos_B1LK: Tensor, sin_B1LK: Tensor) -> Tensor:
+    """Apply the rotary embedding; tables must have the dtype of x."""
+    first, second = x_BHLK.chunk(2, dim=-1)
+    return x_BHLK * cos_B1LK + torch.cat((-second, first), dim=-1) * sin_B1LK
+
+
+def attend(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, seen_B1LS: Tensor) -> Tensor:
+    """softmax(q k' / sqrt(K)) v over visible keys [B, H, L, K]; H / G queries share a key/value head."""
+    if seen_B1LS.shape[-1] > EXPLICIT_UP_TO:
+        return F.scaled_dot_product_attention(q_BHLK, k_BGSK, v_BGSK, attn_mask=seen_B1LS, enable_gqa=True)
+    return attend_explicit(q_BHLK, k_BGSK, v_BGSK, seen_B1LS)
+
+
+def attend_explicit(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, seen_B1LS: Tensor) -> Tensor:
+    """The same by two batched products; scores are held in full."""
+    B, H, L, K = q_BHLK.shape
+    G, S = k_BGSK.shape[1:3]
+    q_NRK = (q_BHLK * K**-0.5).reshape(B * G, H // G * L, K)
+    scores_NRS = torch.bmm(q_NRK, k_BGSK.reshape(B * G, S, K).transpose(1, 2))
+    hidden_from_B1LS = torch.zeros_like(seen_B1LS, dtype=scores_NRS.dtype).masked_fill_(~seen_B1LS, -torch.inf)
+    scores_BHLS = scores_NRS.view(B, H, L, S) + hidden_from_B1LS
+    weights_NRS = scores_BHLS.softmax(dim=-1).view(B * G, H // G * L, S)
+    return torch.bmm(weights_NRS, v_BGSK.reshape(B * G, S, K)).view(B, H, L, K)
+
+
+class Attention(nn.Module):
+    """Projections around `attend`; without a cache it sees the row itself."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.config, self.layer = config, layer
+        D, K = config.hidden_size, config.head_dim
+        self.q_proj = nn.Linear(D, config.num_attention_heads * K, bias=False)
+        self.k_proj = nn.Linear(D, config.num_key_value_heads * K, bias=False)
+        self.v_proj = nn.Linear(D, config.num_key_value_heads * K, bias=False)
+        self.o_proj = nn.Linear(config.num_attention_heads * K, D, bias=False)
+
+    def forward(
+        self, x_BLD: Tensor, rotary: tuple[Tensor, Tensor], seen_B1LS: Tensor | None, cache: KVCache | None
+    ) -> Tensor:
+        B, L, _ = x_BLD.shape
+
+        def heads(projection: nn.Linear) -> Tensor:
+            x_BLN: Tensor = projection(x_BLD)
+            return x_BLN.view(B, L, -1, self.config.head_dim).transpose(1, 2)
+
+        q_BHLK = rotate(heads(self.q_proj), *rotary)
+        k_BGLK = rotate(heads(self.k_proj), *rotary)
+        v_BGLK = heads(self.v_proj)
+        if cache is not None:
+            out_BHLK = cache.attend(self.layer, q_BHLK, k_BGLK, v_BGLK)
+        else:
+            assert seen_B1LS is not None
+            out_BHLK = attend(q_BHLK, k_BGLK, v_BGLK, seen_B1LS)
+        out_BLD: Tensor = self.o_proj(out_BHLK.transpose(1, 2).reshape(B, L, -1))
+        return out_BLD

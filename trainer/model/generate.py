@@ -1,0 +1,135 @@
+"""Batched decoding over the live weights: rollouts, candidates, evaluation. Finished rows are compacted away."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from trainer.model.attention import attend
+from trainer.model.config import ModelConfig
+from trainer.model.transformer import Transformer
+
+
+@dataclass
+class Completion:
+    """What the network added to a prompt; `finished` when it ended by itself, its end token included."""
+
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finished: bool = False
+
+
+class LeftPaddedCache:
+    """Keys and values of B rows that all end at the same column; padding stands on the left and is never seen."""
+
+    def __init__(self, config: ModelConfig, lengths_B: Tensor, capacity: int, dtype: torch.dtype) -> None:
+        self.config = config
+        self.width = int(lengths_B.max())
+        self.used = 0
+        self.first_B = self.width - lengths_B
+        shape = (len(lengths_B), config.num_key_value_heads, capacity, config.head_dim)
+        device = lengths_B.device
+        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
+        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
+
+    def attend(self, layer: int, q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor) -> Tensor:
+        L = q_BHLK.shape[2]
+        end = self.used + L
+        self.keys[layer][:, :, self.used : end] = k_BGLK
+        self.values[layer][:, :, self.used : end] = v_BGLK
+        seen = self._visible(L, end)
+        out = attend(q_BHLK, self.keys[layer][:, :, :end], self.values[layer][:, :, :end], seen)
+        if layer == len(self.keys) - 1:
+            self.used = end
+        return out
+
+    def _visible(self, L: int, end: int) -> Tensor:
+        column_S = torch.arange(end, device=self.first_B.device)
+        query_L1 = column_S[end - L :, None]
+        seen_LS = column_S <= query_L1
+        if self.config.sliding_window is not None:
+            seen_LS &= query_L1 - column_S < self.config.sliding_window
+        # A padding query sees itself, so that its softmax is defined; nothing reads its output.
+        seen_BLS = (seen_LS & (column_S >= self.first_B[:, None, None])) | (column_S == query_L1)
+        return seen_BLS.unsqueeze(1)
+
+    def keep(self, rows: Tensor) -> None:
+        self.first_B = self.first_B[rows]
+        self.keys = [keys[rows] for keys in self.keys]
+        self.values = [values[rows] for values in self.values]
+
+
+def sample(logits_BV: Tensor, temperature: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """One token a row and its log-probability under the sampled distribution; temperature 0 is greedy."""
+    logprobs_BV = (logits_BV / temperature if temperature > 0 else logits_BV).log_softmax(dim=-1)
+    if temperature > 0:
+        tokens_B = torch.multinomial(logprobs_BV.exp(), 1, generator=generator).squeeze(1)
+    else:
+        tokens_B = logprobs_BV.argmax(dim=-1)
+    return tokens_B, logprobs_BV.gather(1, tokens_B[:, None]).squeeze(1)
+
+
+@torch.no_grad()
+def generate(
+    model: Transformer,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    end_id: int,
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> list[Completion]:
+    """Complete every prompt, all at once.
+
+    Raises:
+        ValueError: a prompt is empty, or leaves no room for one token in the context.
+    """
+    limit = _room(model.config, prompts, max_new_tokens)
+    device = model.embed_tokens.weight.device
+    lengths_B = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    width = int(lengths_B.max())
+    tokens_BL = torch.tensor([[end_id] * (width - len(p)) + list(p) for p in prompts], device=device)
+    cache = LeftPaddedCache(model.config, lengths_B, width + limit, model.embed_tokens.weight.dtype)
+    positions_BL = (torch.arange(width, device=device) - (width - lengths_B)[:, None]).clamp(min=0)
+    completions = [Completion() for _ in prompts]
+    rows_B = torch.arange(len(prompts))
+    done_B = torch.zeros(len(prompts), dtype=torch.bool)
+    for _ in range(limit):
+        hidden_BD = model(tokens_BL, positions_BL=positions_BL, cache=cache).hidden_BLD[:, -1]
+        next_B, logprob_B = sample(model.logits(hidden_BD), temperature, generator)
+        done_B |= _record(completions, rows_B, done_B, next_B, logprob_B, end_id)
+        if bool(done_B.all()):
+            break
+        tokens_BL, positions_BL = next_B[:, None], positions_BL[:, -1:] + 1
+        if int(done_B.sum()) * 4 >= len(done_B):
+            kept = (~done_B).nonzero().squeeze(1)
+            cache.keep(kept.to(device))
+            tokens_BL, positions_BL = tokens_BL[kept], positions_BL[kept]
+            rows_B, done_B = rows_B[kept], done_B[kept]
+    return completions
+
+
+def _room(config: ModelConfig, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> int:
+    """How many tokens may be added so that the longest prompt still fits the context."""
+    if not prompts or any(len(prompt) == 0 for prompt in prompts):
+        raise ValueError("generation needs at least one prompt and at least one token in each")
+    longest = max(len(prompt) for prompt in prompts)
+    room = config.max_position_embeddings - longest
+    if room < 1:
+        raise ValueError(f"a prompt of {longest} tokens fills the context of {config.max_position_embeddings}")
+    return min(max_new_tokens, room)
+
+
+def _record(
+    completions: list[Completion], rows_B: Tensor, done_B: Tensor, next_B: Tensor, logprob_B: Tensor, end_id: int
+) -> Tensor:
+    """Append one step to the open completions; returns which rows ended with it."""
+    ended_B = (next_B == end_id).cpu()
+    steps = zip(rows_B.tolist(), done_B.tolist(), next_B.tolist(), logprob_B.tolist(), ended_B.tolist(), strict=True)
+    for row, done, token, logprob, ended in steps:
+        if not done:
+            completions[row].tokens.append(token)
+            completions[row].logprobs.append(logprob)
+            completions[row].finished = ended
+    return ended_B

@@ -1,0 +1,120 @@
+"""Sparse Mixture of Experts, mathematically Mixtral's: softmax, top-k, weights renormalised, SwiGLU experts.
+
+Shapes: T tokens, E experts, k experts a token, R = T·k rows plus padding, D hidden size, F width of an expert.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.model.config import ModelConfig
+
+
+class Routing(NamedTuple):
+    """Who goes where. `weights_Tk` sum to 1 over k; `choices_Tk` are expert numbers, best first."""
+
+    weights_Tk: Tensor
+    choices_Tk: Tensor
+
+
+def route(logits_TE: Tensor, top_k: int) -> Routing:
+    """Softmax over all experts, then the top k, renormalised (Jiang et al. 2024, section 2.1)."""
+    weights_Tk, choices_Tk = logits_TE.float().softmax(dim=-1).topk(top_k, dim=-1)
+    return Routing(weights_Tk / weights_Tk.sum(dim=-1, keepdim=True), choices_Tk)
+
+
+class Layout(NamedTuple):
+    """Rows sorted by expert, each expert's segment padded to a multiple of `multiple`."""
+
+    row_Tk: Tensor  # row of token t's j-th choice
+    ends_E: Tensor  # int32, end of each expert's segment
+    rows: int
+
+
+def lay_out(choices_Tk: Tensor, num_experts: int) -> Layout:
+    """Where each (token, choice) lies once rows are grouped by expert.
+
+    Segments are padded because a CPU's matrix kernels are built anew for every shape not seen before, and because
+    `grouped_mm` wants aligned segments.
+    """
+    choices_R = choices_Tk.flatten()
+    multiple = 64 if choices_R.numel() >= 64 * num_experts else 16
+    counts_E = torch.bincount(choices_R, minlength=num_experts)
+    padded_E = (counts_E + multiple - 1) // multiple * multiple
+    ends_E = padded_E.cumsum(0)
+    order_R = choices_R.argsort(stable=True)
+    shift_E = (ends_E - padded_E) - (counts_E.cumsum(0) - counts_E)
+    row_R = torch.empty_like(order_R)
+    row_R[order_R] = torch.arange(len(order_R), device=order_R.device) + shift_E[choices_R[order_R]]
+    return Layout(row_R.view_as(choices_Tk), ends_E.int(), int(ends_E[-1]))
+
+
+class _Dispatch(torch.autograd.Function):
+    """x_TD -> x_RD: copy each token to its rows; backward gathers, since every row has one token."""
+
+    @staticmethod
+    def forward(ctx: Any, x_TD: Tensor, row_Tk: Tensor, rows: int) -> Tensor:
+        ctx.save_for_backward(row_Tk)
+        x_RD = x_TD.new_zeros(rows, x_TD.shape[1])
+        for row_T in row_Tk.unbind(1):
+            x_RD.index_copy_(0, row_T, x_TD)
+        return x_RD
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (row_Tk,) = ctx.saved_tensors
+        first, *others = (gradients[0].index_select(0, row_T) for row_T in row_Tk.unbind(1))
+        return sum(others, start=first), None, None
+
+
+class _Combine(torch.autograd.Function):
+    """y_RD -> y_TD: sum of each token's rows times its weights."""
+
+    @staticmethod
+    def forward(ctx: Any, y_RD: Tensor, weights_Tk: Tensor, row_Tk: Tensor) -> Tensor:
+        ctx.save_for_backward(y_RD, weights_Tk, row_Tk)
+        terms = [
+            y_RD.index_select(0, row_T) * weight_T.unsqueeze(1).to(y_RD.dtype)
+            for row_T, weight_T in zip(row_Tk.unbind(1), weights_Tk.unbind(1), strict=True)
+        ]
+        return sum(terms[1:], start=terms[0])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (grad_TD,) = gradients
+        y_RD, weights_Tk, row_Tk = ctx.saved_tensors
+        grad_RD = torch.zeros_like(y_RD)
+        grad_weights = []
+        for row_T, weight_T in zip(row_Tk.unbind(1), weights_Tk.unbind(1), strict=True):
+            grad_RD.index_copy_(0, row_T, grad_TD * weight_T.unsqueeze(1).to(y_RD.dtype))
+            grad_weights.append((y_RD.index_select(0, row_T) * grad_TD).sum(dim=1, dtype=weights_Tk.dtype))
+        return grad_RD, torch.stack(grad_weights, dim=1), None
+
+
+class MoE(nn.Module):
+    """A router and E experts held as one 3-D parameter per projection (gate and up stacked: G = 2F)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        E, D, width = config.num_local_experts, config.hidden_size, config.intermediate_size
+        self.router = nn.Linear(D, E, bias=False)
+        self.gate_up_EGD = nn.Parameter(torch.empty(E, 2 * width, D))
+        self.down_EDF = nn.Parameter(torch.empty(E, D, width))
+
+    def forward(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the mixed output [T, D] and the router's logits [T, E]."""
+        logits_TE = self.router(x_TD)
+        routing = route(logits_TE, self.config.num_experts_per_tok)
+        layout = lay_out(routing.choices_Tk, self.config.num_local_experts)
+        x_RD: Tensor = _Dispatch.apply(x_TD, layout.row_Tk, layout.rows)  # type: ignore[no-untyped-call]
+        y_RD = self.experts(x_RD, layout.ends_E)
+        y_TD: Tensor = _Combine.apply(y_RD, routing.weights_Tk, layout.row_Tk)  # type: ignore[no-untyped-call]
+        return y_TD, logits_TE
+
+    def experts(self, x_RD: Tensor, ends_E: Tensor) -> Tensor:
+        """down(silu(gate x) · up x), each expert on its own segment of rows."""
+        gate_RF, up_RF = F.grouped_mm(x_RD, self.gate_up_EGD.transpose(1, 2), offs=ends_E).chunk(2, dim=1)
+        return F.grouped_mm(F.silu(gate_RF) * up_RF, self.down_EDF.transpose(1, 2), offs=ends_E)

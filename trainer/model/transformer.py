@@ -1,0 +1,116 @@
+"""The network: a decoder whose inference mathematics is exactly Hugging Face's `MixtralForCausalLM`.
+
+One definition for training, generation and serving; what differs is the cache passed in. Shapes: B rows, L tokens,
+D hidden size, V vocabulary, T = B·L, E experts.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.model.attention import Attention, KVCache, positions_of, rotary_tables, visible
+from trainer.model.config import ModelConfig
+from trainer.model.moe import MoE
+
+
+@dataclass(frozen=True)
+class Output:
+    hidden_BLD: Tensor
+    router_logits_TE: tuple[Tensor, ...]  # one per layer
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) · weight, the mean square in float32 (Zhang & Sennrich 2019)."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+
+class Block(nn.Module):
+    """Attention, then experts, each on a normalised input and added to the residual stream."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.attention = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.moe = MoE(config)
+
+    def forward(
+        self, x_BLD: Tensor, rotary: tuple[Tensor, Tensor], seen_B1LS: Tensor | None, cache: KVCache | None
+    ) -> tuple[Tensor, Tensor]:
+        x_BLD = x_BLD + self.attention(self.input_layernorm(x_BLD), rotary, seen_B1LS, cache)
+        mixed_TD, router_logits_TE = self.moe(self.post_attention_layernorm(x_BLD).flatten(0, 1))
+        return x_BLD + mixed_TD.view_as(x_BLD), router_logits_TE
+
+
+class Transformer(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.embed_tokens.weight
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Normal initialisation, the output projections scaled by 1/sqrt(2·layers) (Radford et al. 2019)."""
+        std = self.config.initializer_range
+        into_residual = std * (2 * self.config.num_hidden_layers) ** -0.5
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1:
+                narrow = name.endswith(("o_proj.weight", "down_EDF"))
+                nn.init.normal_(parameter, std=into_residual if narrow else std, generator=generator)
+
+    def forward(
+        self,
+        tokens_BL: Tensor,
+        *,
+        segments_BL: Tensor | None = None,
+        positions_BL: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Output:
+        """Hidden states before the output projection.
+
+        Args:
+            tokens_BL: token ids.
+            segments_BL: document number of each token in a packed row; tokens see their own document only, and
+                positions restart at each.
+            positions_BL: positions for the rotary embedding; by default 0, 1, 2, … in each document.
+            cache: holds earlier keys and values and decides what is visible; without it a row sees itself.
+        """
+        if positions_BL is None:
+            segments = torch.zeros_like(tokens_BL) if segments_BL is None else segments_BL
+            positions_BL = positions_of(segments)
+        x_BLD = self.embed_tokens(tokens_BL)
+        cos, sin = (table.to(x_BLD.dtype) for table in rotary_tables(self.config, positions_BL))
+        seen = None if cache else visible(self.config, tokens_BL.shape[1], segments_BL, tokens_BL.device)
+        router_logits = []
+        for block in self.layers:
+            x_BLD, logits_TE = block(x_BLD, (cos, sin), seen, cache)
+            router_logits.append(logits_TE)
+        return Output(self.norm(x_BLD), tuple(router_logits))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of the next token in float32, [..., D] -> [..., V]."""
+        scores: Tensor = self.lm_head(hidden)
+        return scores.float()
+
+
+def count_parameters(config: ModelConfig) -> tuple[int, int]:
+    """(all parameters, parameters a token activates), embedding lookup included once."""
+    with torch.device("meta"):
+        model = Transformer(config)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    idle = config.num_local_experts - config.num_experts_per_tok
+    one_expert = 3 * config.hidden_size * config.intermediate_size
+    return total, total - config.num_hidden_layers * idle * one_expert
