@@ -1,7 +1,6 @@
 """Our parameters under Mixtral's names and back, as files that transformers, vLLM and TensorRT-LLM open unchanged."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from trainer.data.tokenizer import Tokenizer
 from trainer.model.config import ModelConfig
 from trainer.model.moe import route
 from trainer.model.transformer import Transformer
@@ -163,17 +163,15 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
     return model.eval()
 
 
-def save_weights(
-    folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokenizer: Path, end_id: int, pad_id: int
-) -> None:
+def save_weights(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokenizer: Tokenizer) -> None:
     """Write a checkpoint's files into `folder`: config, float32 weights, tokenizer and the parity record."""
     state = {name: tensor.detach().float().cpu() for name, tensor in state.items()}
     save_file(to_mixtral(config, state), folder / "model.safetensors", metadata={"format": "pt"})
+    end_id, pad_id = tokenizer.end_id, tokenizer.pad_id
     (folder / "config.json").write_text(json.dumps(hf_config(config, "float32", end_id, pad_id), indent=1))
     generation = {"eos_token_id": end_id, "pad_token_id": pad_id}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=1))
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copyfile(tokenizer / file, folder / file)
+    tokenizer.save(folder)
     save_file(parity_record(config, state), folder / "parity.safetensors")
 
 

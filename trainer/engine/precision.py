@@ -1,0 +1,100 @@
+"""Which number format a run computes in, and the float32 master copy that the optimiser steps."""
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainer.artifacts import Run
+from trainer.spec import Optimizer, Precision
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """'auto' is bf16 on a GPU and on processors with bf16 instructions, float32 elsewhere (there bf16 is emulated)."""
+    if precision == "auto":
+        fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if fast else torch.float32
+    return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+
+
+def pick_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def maybe_compile(model: nn.Module, wanted: bool, run: Run) -> Callable[..., Any]:
+    """torch.compile where it was asked for and a C++ compiler exists; what was done is recorded in the run."""
+    compiler = next((name for name in ("g++", "clang++", "c++") if shutil.which(name)), None)
+    if wanted and compiler is None:
+        run.log("warning: no C++ compiler (g++ or clang++) was found, so torch.compile is off and training is slower")
+    compiled = wanted and compiler is not None
+    run.metrics(0, {"compiled": float(compiled)})
+    return torch.compile(model, dynamic=True) if compiled else model
+
+
+class MasterAdamW:
+    """AdamW on float32 copies of a network's parameters, which themselves may be bf16.
+
+    Weight decay applies to matrices only. For a float32 network the copies are the parameters themselves.
+    """
+
+    def __init__(self, model: nn.Module, settings: Optimizer) -> None:
+        self.settings = settings
+        self.names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.masters = [p if p.dtype == torch.float32 else p.detach().float() for p in self.parameters]
+        matrices = [master for master in self.masters if master.dim() > 1]
+        vectors = [master for master in self.masters if master.dim() <= 1]
+        groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        self.adamw = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
+
+    def step(self, lr: float) -> float:
+        """Clip, step, copy back to the network, clear gradients. Returns the gradient norm before clipping.
+
+        Raises:
+            ValueError: the gradient is not finite; parameters are as before.
+        """
+        for parameter, master in zip(self.parameters, self.masters, strict=True):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            if master is not parameter:
+                master.grad = parameter.grad.float()
+        norm = float(nn.utils.clip_grad_norm_(self.masters, self.settings.clip))
+        if not torch.isfinite(torch.tensor(norm)):
+            raise ValueError("the gradient is not finite: lower optimizer.lr, or set precision to fp32")
+        for group in self.adamw.param_groups:
+            group["lr"] = lr
+        self.adamw.step()
+        self.publish()
+        for parameter in self.parameters:
+            parameter.grad = None
+        return norm
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Copy the masters into the network."""
+        for parameter, master in zip(self.parameters, self.masters, strict=True):
+            if master is not parameter:
+                parameter.copy_(master)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Name -> float32 master weight."""
+        return {name: master.detach() for name, master in zip(self.names, self.masters, strict=True)}
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and both moments, flat, for a snapshot."""
+        flat = {f"weight/{name}": tensor for name, tensor in self.weights().items()}
+        for name, master in zip(self.names, self.masters, strict=True):
+            for key, value in self.adamw.state.get(master, {}).items():
+                flat[f"{key}/{name}"] = value
+        return flat
+
+    @torch.no_grad()
+    def load_state(self, flat: dict[str, Tensor]) -> None:
+        for name, master in zip(self.names, self.masters, strict=True):
+            master.copy_(flat[f"weight/{name}"])
+            moments = {key: flat[f"{key}/{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
+                       if f"{key}/{name}" in flat}  # fmt: skip
+            self.adamw.state[master] = moments
+        self.publish()

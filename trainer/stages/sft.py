@@ -1,0 +1,145 @@
+"""Supervised fine-tuning with a curriculum: phases of the run draw from different mixes of sources."""
+
+import torch
+from torch import Tensor
+
+from trainer.artifacts import Run
+from trainer.data.rows import Batch, Rows, concatenate, open_rows
+from trainer.data.tokenizer import Tokenizer
+from trainer.engine.loop import Loop
+from trainer.engine.precision import maybe_compile, pick_device, resolve_precision
+from trainer.model.mixtral import load_model
+from trainer.model.moe import route
+from trainer.model.transformer import Output, Transformer
+from trainer.objectives import masked_cross_entropy, router_balance_loss, router_z_loss
+from trainer.spec import PhaseSpec, SftSpec
+
+SOURCES = ("text", "completion", "dialogue")
+HELDOUT_ROWS = 16
+HELDOUT_CHECKS = 20  # over the run
+LOAD_EVERY = 10
+
+
+def run(spec: SftSpec, run: Run) -> None:
+    """Train from `model` or an input checkpoint; leaves one checkpoint at the end."""
+    dataset = run.input("dataset")
+    tokenizer = Tokenizer.load(dataset.artifact("tokenizer"))
+    train, heldout = (open_rows(dataset.artifact("tokens"), split) for split in ("train", "heldout"))
+    check_sources(spec, train)
+    model = start_model(spec, run, tokenizer)
+    forward = maybe_compile(model, spec.compile, run)
+    memory = {"drawn": dict.fromkeys(train, 0), "owed": dict.fromkeys(SOURCES, 0.0)}
+    loop = Loop(run, spec, model, memory, budget_s=budget(spec, run))
+    run.log(f"training {sum(p.numel() for p in model.parameters()):,} parameters in {next(model.parameters()).dtype}")
+    check_every = max(1, spec.steps // HELDOUT_CHECKS)
+    for step in loop.steps():
+        batch = draw(spec, train, phase_at(spec.phases, loop.progress), loop.memory)
+        output = forward(batch.tokens_BL, segments_BL=batch.segments_BL)
+        loss, parts = objective(spec, model, output, batch)
+        parts |= expert_load(model, output) if step % LOAD_EVERY == 0 else {}
+        if step % check_every == 0:
+            parts["heldout_loss"] = heldout_loss(model, heldout)
+        loop.update(loss, parts, tokens=batch.tokens_BL.numel())
+    if not run.stop_requested:
+        loop.save_checkpoint(model.config, tokenizer)
+        run.folder.write_result({"train_seconds": loop.seconds, "steps": loop.step, "rows_drawn": loop.memory["drawn"]})
+
+
+def check_sources(spec: SftSpec, sources: dict[str, Rows]) -> None:
+    """Every source a phase draws from must have rows."""
+    for phase in spec.phases:
+        for source, weight in phase.mix.items():
+            if weight > 0 and source not in sources:
+                raise ValueError(
+                    f"phase '{phase.phase}' draws from '{source}', of which the dataset has no rows; "
+                    f"it has {', '.join(sources)}"
+                )
+
+
+def start_model(spec: SftSpec, run: Run, tokenizer: Tokenizer) -> Transformer:
+    """A fresh network, or the input checkpoint's, in the run's precision."""
+    device = pick_device()
+    dtype = resolve_precision(spec.precision, device)
+    if spec.model is None:
+        return load_model(run.input("checkpoint").checkpoint(), torch.float32).to(device, dtype).train()
+    if spec.model.vocab_size != tokenizer.vocab_size:
+        raise ValueError(
+            f"model.vocab_size is {spec.model.vocab_size} but the tokenizer has {tokenizer.vocab_size} tokens; "
+            "make them equal"
+        )
+    model = Transformer(spec.model)
+    model.reset_parameters(torch.Generator().manual_seed(spec.seed))
+    return model.to(device, dtype)
+
+
+def budget(spec: SftSpec, run: Run) -> float | None:
+    """Seconds that the run bound to `budget` trained, when one is bound."""
+    if "budget" not in spec.inputs:
+        return None
+    seconds = run.input("budget").result().get("train_seconds")
+    if not seconds:
+        raise ValueError("the run bound to 'budget' recorded no train_seconds; bind a training job that succeeded")
+    return float(seconds)
+
+
+def phase_at(phases: tuple[PhaseSpec, ...], progress: float) -> PhaseSpec:
+    """The curriculum phase at a share of the run."""
+    end = 0.0
+    for phase in phases:
+        end += phase.share
+        if progress < end:
+            return phase
+    return phases[-1]
+
+
+def draw(spec: SftSpec, sources: dict[str, Rows], phase: PhaseSpec, memory: dict[str, dict[str, float]]) -> Batch:
+    """The next rows in the phase's mix, by smooth weighted round robin; updates how many were drawn and are owed."""
+    drawn, owed, total = memory["drawn"], memory["owed"], sum(phase.mix.values())
+    counts = dict.fromkeys(phase.mix, 0)
+    for _ in range(spec.batch_rows):
+        for name, weight in phase.mix.items():
+            owed[name] += weight / total
+        chosen = max(phase.mix, key=lambda name: owed[name])
+        owed[chosen] -= 1
+        counts[chosen] += 1
+    batches = []
+    for name, count in counts.items():
+        if count:
+            batches.append(sources[name].take(sources[name].drawn(int(drawn[name]), count, spec.seed)))
+            drawn[name] += count
+    return concatenate(batches)
+
+
+def objective(spec: SftSpec, model: Transformer, output: Output, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropy on the targets that count, plus load balance and router z-loss averaged over layers."""
+    mask_T = (batch.segments_BL > 0).flatten()
+    cross_entropy = masked_cross_entropy(model.logits(output.hidden_BLD), batch.targets_BL, batch.targets_mask_BL)
+    layers = output.router_logits_TE
+    top_k = model.config.num_experts_per_tok
+    balance = torch.stack([router_balance_loss(logits_TE, top_k, mask_T) for logits_TE in layers]).mean()
+    z = torch.stack([router_z_loss(logits_TE, mask_T) for logits_TE in layers]).mean()
+    parts = {"cross_entropy": cross_entropy.item(), "balance_loss": balance.item(), "router_z_loss": z.item()}
+    return cross_entropy + spec.balance_weight * balance + spec.z_weight * z, parts
+
+
+@torch.no_grad()
+def heldout_loss(model: Transformer, heldout: dict[str, Rows]) -> float:
+    """Mean cross-entropy over the first held-out rows of every source."""
+    losses = []
+    for rows in heldout.values():
+        batch = rows.take(torch.arange(min(HELDOUT_ROWS, len(rows))).numpy())
+        logits_BLV = model.logits(model(batch.tokens_BL, segments_BL=batch.segments_BL).hidden_BLD)
+        losses.append(masked_cross_entropy(logits_BLV, batch.targets_BL, batch.targets_mask_BL).item())
+    return sum(losses) / len(losses)
+
+
+@torch.no_grad()
+def expert_load(model: Transformer, output: Output) -> dict[str, float]:
+    """Share of the (token, choice) pairs that each expert of each layer received."""
+    E, k = model.config.num_local_experts, model.config.num_experts_per_tok
+    load: dict[str, float] = {}
+    for layer, logits_TE in enumerate(output.router_logits_TE):
+        counts_E = torch.bincount(route(logits_TE, k).choices_Tk.flatten(), minlength=E).float()
+        shares = (counts_E / counts_E.sum()).tolist()
+        load |= {f"load/layer{layer}/expert{expert}": share for expert, share in enumerate(shares)}
+    return load
