@@ -5,6 +5,7 @@ from. `Job` is what lies in a run folder as job.json.
 """
 
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -313,8 +314,13 @@ class Recipe(Spec):
 
 def explain(error: ValidationError) -> str:
     """One line that names each wrong field and why, for people."""
+    return explain_items(error.errors(include_url=False))
+
+
+def explain_items(items: Sequence[Mapping[str, Any]]) -> str:
+    """The same for items in the form of pydantic's `ErrorDetails`, wherever they were found."""
     lines = []
-    for item in error.errors(include_url=False):
+    for item in items:
         place = ".".join(str(part) for part in item["loc"]) or "job"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":

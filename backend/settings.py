@@ -1,0 +1,58 @@
+"""Environment variables `OCTAVO_*` of the backend, its worker and its broker."""
+
+import sys
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read once when a process starts and handed down; paths are absolute afterwards."""
+
+    model_config = SettingsConfigDict(env_prefix="OCTAVO_", frozen=True)
+
+    home: Path = Field(Path("var"), description="folder for everything that is kept")
+    backend_host: str = Field("127.0.0.1", description="address the backend listens on")
+    backend_port: int = Field(8000, ge=1, le=65535, description="port of the backend")
+    serving_port: int = Field(8001, ge=1, le=65535, description="port of serving")
+    dashboard_port: int = Field(8501, ge=1, le=65535, description="port of the dashboard")
+    broker_port: int = Field(6399, ge=1, le=65535, description="port of the embedded Valkey")
+    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the home")
+    redis_url: str = Field("", description="Redis or Valkey; empty: the embedded one")
+    store_url: str = Field("", description="folder of the run folders; empty: runs in the home")
+    serving_url: str = Field("", description="where serving answers; empty: this machine at its port")
+    device: str = Field("cpu", pattern=r"^[a-z0-9]+$", description="device kind of this machine's jobs; names the queue")
+    concurrency: int = Field(1, ge=1, description="jobs a worker runs at a time")
+    lease_seconds: float = Field(20.0, gt=0, description="a running job unheard of for so long is queued again")
+    reap_seconds: float = Field(5.0, gt=0, description="time between two looks for lost jobs")
+    stop_seconds: float = Field(60.0, gt=0, description="time a job has to save and exit before it is killed")
+    deploy_seconds: float = Field(60.0, gt=0, description="time serving has to load a deployment")
+    trainer_command: tuple[str, ...] = Field(
+        (sys.executable, "-m", "trainer", "run"), description="starts a trainer process; the run folder is appended"
+    )
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        home = self.home.expanduser().absolute()
+        resolved = {
+            "home": home,
+            "database_url": self.database_url or f"sqlite:///{home / 'octavo.db'}",
+            "redis_url": self.redis_url or f"redis://127.0.0.1:{self.broker_port}/0",
+            "store_url": self.store_url or str(home / "runs"),
+            "serving_url": self.serving_url or f"http://127.0.0.1:{self.serving_port}",
+        }
+        for name, value in resolved.items():
+            object.__setattr__(self, name, value)
+        if "://" in self.store_url.removeprefix("file://"):
+            raise ValueError(f"OCTAVO_STORE_URL is '{self.store_url}'; only a folder of this machine can be used so far")
+        return self
+
+    @property
+    def store(self) -> Path:
+        return Path(self.store_url.removeprefix("file://")).expanduser().absolute()
+
+    @property
+    def queue(self) -> str:
+        return f"octavo.{self.device}"
