@@ -42,6 +42,11 @@ def visible(config: ModelConfig, length: int, segments_BL: Tensor | None, device
     return (seen_LL & (segments_BL.unsqueeze(2) == segments_BL.unsqueeze(1))).unsqueeze(1)
 
 
+def as_bias(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where a key may be seen, -inf where not: what is added to the scores. Made once and shared by all layers."""
+    return torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, -torch.inf)
+
+
 def rotary_tables(config: ModelConfig, positions_BL: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines [B, 1, L, K] in float32 of the rotary embedding (Su et al. 2021, halves as in Llama)."""
     exponents = torch.arange(0, config.head_dim, 2, device=positions_BL.device, dtype=torch.float32) / config.head_dim
@@ -56,21 +61,20 @@ def rotate(x_BHLK: Tensor, cos_B1LK: Tensor, sin_B1LK: Tensor) -> Tensor:
     return x_BHLK * cos_B1LK + torch.cat((-second, first), dim=-1) * sin_B1LK
 
 
-def attend(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, seen_B1LS: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(K)) v over visible keys [B, H, L, K]; H / G queries share a key/value head."""
-    if seen_B1LS.shape[-1] > EXPLICIT_UP_TO:
-        return F.scaled_dot_product_attention(q_BHLK, k_BGSK, v_BGSK, attn_mask=seen_B1LS, enable_gqa=True)
-    return attend_explicit(q_BHLK, k_BGSK, v_BGSK, seen_B1LS)
+def attend(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, bias_B1LS: Tensor) -> Tensor:
+    """softmax(q k' / sqrt(K) + bias) v, [B, H, L, K]; H / G queries share a key/value head."""
+    if bias_B1LS.shape[-1] > EXPLICIT_UP_TO:
+        return F.scaled_dot_product_attention(q_BHLK, k_BGSK, v_BGSK, attn_mask=bias_B1LS, enable_gqa=True)
+    return attend_explicit(q_BHLK, k_BGSK, v_BGSK, bias_B1LS)
 
 
-def attend_explicit(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, seen_B1LS: Tensor) -> Tensor:
+def attend_explicit(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, bias_B1LS: Tensor) -> Tensor:
     """The same by two batched products; scores are held in full."""
     B, H, L, K = q_BHLK.shape
     G, S = k_BGSK.shape[1:3]
     q_NRK = (q_BHLK * K**-0.5).reshape(B * G, H // G * L, K)
     scores_NRS = torch.bmm(q_NRK, k_BGSK.reshape(B * G, S, K).transpose(1, 2))
-    hidden_from_B1LS = torch.zeros_like(seen_B1LS, dtype=scores_NRS.dtype).masked_fill_(~seen_B1LS, -torch.inf)
-    scores_BHLS = scores_NRS.view(B, H, L, S) + hidden_from_B1LS
+    scores_BHLS = scores_NRS.view(B, H, L, S) + bias_B1LS
     weights_NRS = scores_BHLS.softmax(dim=-1).view(B * G, H // G * L, S)
     return torch.bmm(weights_NRS, v_BGSK.reshape(B * G, S, K)).view(B, H, L, K)
 
@@ -88,7 +92,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(config.num_attention_heads * K, D, bias=False)
 
     def forward(
-        self, x_BLD: Tensor, rotary: tuple[Tensor, Tensor], seen_B1LS: Tensor | None, cache: KVCache | None
+        self, x_BLD: Tensor, rotary: tuple[Tensor, Tensor], bias_B1LS: Tensor | None, cache: KVCache | None
     ) -> Tensor:
         B, L, _ = x_BLD.shape
 
@@ -102,7 +106,7 @@ class Attention(nn.Module):
         if cache is not None:
             out_BHLK = cache.attend(self.layer, q_BHLK, k_BGLK, v_BGLK)
         else:
-            assert seen_B1LS is not None
-            out_BHLK = attend(q_BHLK, k_BGLK, v_BGLK, seen_B1LS)
+            assert bias_B1LS is not None
+            out_BHLK = attend(q_BHLK, k_BGLK, v_BGLK, bias_B1LS)
         out_BLD: Tensor = self.o_proj(out_BHLK.transpose(1, 2).reshape(B, L, -1))
         return out_BLD

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trainer.model.attention import attend
+from trainer.model.attention import as_bias, attend
 from trainer.model.config import ModelConfig
 from trainer.model.transformer import Transformer
 
@@ -28,6 +28,7 @@ class LeftPaddedCache:
         self.width = int(lengths_B.max())
         self.used = 0
         self.first_B = self.width - lengths_B
+        self.bias = torch.empty(0)  # of the step that is running; made at its first layer
         shape = (len(lengths_B), config.num_key_value_heads, capacity, config.head_dim)
         device = lengths_B.device
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
@@ -38,8 +39,9 @@ class LeftPaddedCache:
         end = self.used + L
         self.keys[layer][:, :, self.used : end] = k_BGLK
         self.values[layer][:, :, self.used : end] = v_BGLK
-        seen = self._visible(L, end)
-        out = attend(q_BHLK, self.keys[layer][:, :, :end], self.values[layer][:, :, :end], seen)
+        if layer == 0:
+            self.bias = as_bias(self._visible(L, end), q_BHLK.dtype)
+        out = attend(q_BHLK, self.keys[layer][:, :, :end], self.values[layer][:, :, :end], self.bias)
         if layer == len(self.keys) - 1:
             self.used = end
         return out

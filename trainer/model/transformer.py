@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.model.attention import Attention, KVCache, positions_of, rotary_tables, visible
+from trainer.model.attention import Attention, KVCache, as_bias, positions_of, rotary_tables, visible
 from trainer.model.config import ModelConfig
 from trainer.model.moe import MoE
 
@@ -44,9 +44,9 @@ class Block(nn.Module):
         self.moe = MoE(config)
 
     def forward(
-        self, x_BLD: Tensor, rotary: tuple[Tensor, Tensor], seen_B1LS: Tensor | None, cache: KVCache | None
+        self, x_BLD: Tensor, rotary: tuple[Tensor, Tensor], bias_B1LS: Tensor | None, cache: KVCache | None
     ) -> tuple[Tensor, Tensor]:
-        x_BLD = x_BLD + self.attention(self.input_layernorm(x_BLD), rotary, seen_B1LS, cache)
+        x_BLD = x_BLD + self.attention(self.input_layernorm(x_BLD), rotary, bias_B1LS, cache)
         mixed_TD, router_logits_TE = self.moe(self.post_attention_layernorm(x_BLD).flatten(0, 1))
         return x_BLD + mixed_TD.view_as(x_BLD), router_logits_TE
 
@@ -93,10 +93,12 @@ class Transformer(nn.Module):
             positions_BL = positions_of(segments)
         x_BLD = self.embed_tokens(tokens_BL)
         cos, sin = (table.to(x_BLD.dtype) for table in rotary_tables(self.config, positions_BL))
-        seen = None if cache else visible(self.config, tokens_BL.shape[1], segments_BL, tokens_BL.device)
+        bias = None
+        if cache is None:
+            bias = as_bias(visible(self.config, tokens_BL.shape[1], segments_BL, tokens_BL.device), x_BLD.dtype)
         router_logits = []
         for block in self.layers:
-            x_BLD, logits_TE = block(x_BLD, (cos, sin), seen, cache)
+            x_BLD, logits_TE = block(x_BLD, (cos, sin), bias, cache)
             router_logits.append(logits_TE)
         return Output(self.norm(x_BLD), tuple(router_logits))
 
