@@ -1,0 +1,93 @@
+"""SFT: it learns, draws every row once an epoch, follows its phases, and names a user's mistake."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.trainer import tiny
+from trainer.artifacts import RunFolder
+from trainer.data.rows import Batch, open_rows
+from trainer.spec import CURRICULUM, SftSpec
+from trainer.stages import sft
+
+SPEC = {
+    "kind": "sft",
+    "name": "sft",
+    "model": tiny.config().model_dump(),
+    "steps": 30,
+    "batch_rows": 4,
+    "compile": False,
+    "optimizer": {"lr": 0.01},
+}
+
+
+def trained(tmp_path: Path, **changes: object) -> RunFolder:
+    dataset = tiny.tokenized_run(tmp_path / "dataset")
+    run = tiny.new_run(tmp_path / "sft", {**SPEC, **changes}, {"dataset": dataset})
+    spec = run.folder.job().spec
+    assert isinstance(spec, SftSpec)
+    sft.run(spec, run)
+    return run.folder
+
+
+def test_it_learns_and_leaves_a_checkpoint_and_every_loss_part(tmp_path: Path) -> None:
+    import json
+
+    folder = trained(tmp_path)
+    rows = [json.loads(line)["values"] for line in folder.metrics_file.read_text().splitlines()]
+    losses = [row["cross_entropy"] for row in rows if "cross_entropy" in row]
+    assert losses[-1] < 0.7 * losses[0]
+    assert {"balance_loss", "router_z_loss", "lr", "grad_norm", "tokens_per_second"} <= rows[-1].keys()
+    assert any("heldout_loss" in row for row in rows)
+    assert (folder.checkpoint() / "model.safetensors").is_file()
+    assert folder.result()["train_seconds"] > 0
+
+
+def test_rows_come_once_an_epoch_in_a_new_order_each(tmp_path: Path) -> None:
+    rows = open_rows(tiny.tokenized_run(tmp_path / "d").artifact("tokens"), "train")["text"]
+    size = len(rows)
+    drawn = np.concatenate([rows.drawn(start, 7, seed=3) for start in range(0, 14 * size, 7)])[: 2 * size]
+    assert sorted(drawn[:size]) == sorted(drawn[size:]) == list(range(size))
+    assert drawn[:size].tolist() != drawn[size:].tolist()
+
+
+def test_each_phase_draws_its_mix_exactly_over_time(tmp_path: Path) -> None:
+    sources = open_rows(tiny.tokenized_run(tmp_path / "d").artifact("tokens"), "train")
+    spec = SftSpec.model_validate({**SPEC, "inputs": {"dataset": "x"}, "batch_rows": 3})
+    memory = {"drawn": Counter[str](), "owed": dict.fromkeys(sft.SOURCES, 0.0)}
+    for _ in range(50):
+        sft.draw(spec, sources, CURRICULUM[2], memory)  # type: ignore[arg-type]
+    assert memory["drawn"] == {"text": 30, "completion": 30, "dialogue": 90}
+
+
+def test_phases_follow_each_other_by_their_shares() -> None:
+    names = [sft.phase_at(CURRICULUM, share).phase for share in (0, 0.24, 0.25, 0.62, 0.63, 0.99, 1.0)]
+    assert names == ["text", "text", "completion", "completion", "dialogue", "dialogue", "dialogue"]
+
+
+def test_a_target_belongs_to_the_document_of_its_position(tmp_path: Path) -> None:
+    batch: Batch = open_rows(tiny.tokenized_run(tmp_path / "d").artifact("tokens"), "train")["text"].take(np.arange(2))
+    counted = batch.targets_mask_BL
+    border = tiny.config().max_position_embeddings // 4 - 1
+    assert not counted[:, border].any()
+    assert not counted[:, -1].any()
+    assert counted.sum() == 2 * (32 - 2)
+
+
+def test_a_vocabulary_that_does_not_fit_the_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="vocab_size is 289 but the tokenizer has 290"):
+        trained(tmp_path, model=tiny.config(vocab_size=289).model_dump())
+
+
+def test_the_clock_of_another_run_can_be_the_budget(tmp_path: Path) -> None:
+    dataset = tiny.tokenized_run(tmp_path / "dataset")
+    first = RunFolder(tmp_path / "first")
+    first.artifacts.mkdir(parents=True)
+    first.write_result({"train_seconds": 0.5})
+    run = tiny.new_run(tmp_path / "more", {**SPEC, "steps": 1}, {"dataset": dataset, "budget": first})
+    spec = run.folder.job().spec
+    assert isinstance(spec, SftSpec)
+    sft.run(spec, run)
+    assert 0.5 <= run.folder.result()["train_seconds"] < 5
