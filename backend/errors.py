@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from trainer.spec import explain_items
@@ -61,11 +60,6 @@ async def _on_api_error(request: Request, error: Exception) -> JSONResponse:
 async def _on_request_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     return _respond(Invalid.status, Invalid.code, explain_items(_without_place(error.errors())))
-
-
-async def _on_spec_invalid(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ValidationError)
-    return _respond(Invalid.status, Invalid.code, explain_items(error.errors(include_url=False)))
 
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:

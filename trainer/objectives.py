@@ -100,6 +100,13 @@ def k3_kl(logps: Tensor, reference_logps: Tensor) -> Tensor:
     return torch.expm1(difference) - difference
 
 
+def categorical_kl(logits_BLV: Tensor, reference_logits_BLV: Tensor) -> Tensor:
+    """KL(p || q) = sum_v p(v) (log p(v) - log q(v)) of the next token at each position, [B, L] float32, nat."""
+    log_p_BLV = logits_BLV.float().log_softmax(dim=-1)
+    log_q_BLV = reference_logits_BLV.float().log_softmax(dim=-1)
+    return (log_p_BLV.exp() * (log_p_BLV - log_q_BLV)).sum(dim=-1)
+
+
 def grpo_advantages(rewards_GK: Tensor, epsilon: float = 1e-6) -> Tensor:
     """(r - mean) / (std + epsilon) within each group, [G, K]; 0 where all answers of a group score alike.
 

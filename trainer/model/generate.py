@@ -63,10 +63,16 @@ class LeftPaddedCache:
 
 
 def sample(logits_BV: Tensor, temperature: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """One token a row and its log-probability under the sampled distribution; temperature 0 is greedy."""
+    """One token a row and its log-probability under the sampled distribution; temperature 0 is greedy.
+
+    Samples by inverting the distribution function: one random number a row instead of `multinomial`'s one a token.
+    """
     logprobs_BV = (logits_BV / temperature if temperature > 0 else logits_BV).log_softmax(dim=-1)
     if temperature > 0:
-        tokens_B = torch.multinomial(logprobs_BV.exp(), 1, generator=generator).squeeze(1)
+        cumulative_BV = logprobs_BV.exp().cumsum(dim=-1)
+        uniform_B1 = torch.rand(len(logits_BV), 1, generator=generator, device=logits_BV.device)
+        tokens_B = torch.searchsorted(cumulative_BV, uniform_B1 * cumulative_BV[:, -1:], right=True).squeeze(1)
+        tokens_B = tokens_B.clamp(max=logits_BV.shape[1] - 1)
     else:
         tokens_B = logprobs_BV.argmax(dim=-1)
     return tokens_B, logprobs_BV.gather(1, tokens_B[:, None]).squeeze(1)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from tests.trainer import tiny
 from trainer.model import mixtral
 from trainer.model.attention import as_bias, attend_explicit, positions_of, visible
-from trainer.model.generate import generate
+from trainer.model.generate import generate, sample
 from trainer.model.moe import MoE, route
 from trainer.model.transformer import Transformer, count_parameters
 
@@ -133,6 +133,15 @@ def greedy_by_recomputing(
         if sequence[-1] == end_id:
             break
     return sequence[len(prompt) :], logprobs
+
+
+def test_sampled_frequencies_are_the_probabilities() -> None:
+    logits = torch.tensor([2.0, -1.0, 0.5, -torch.inf, 1.0])
+    tokens, logprobs = sample(logits.expand(40_000, 5), 0.7, torch.Generator().manual_seed(0))
+    expected = (logits / 0.7).softmax(dim=0)
+    torch.testing.assert_close(torch.bincount(tokens, minlength=5) / 40_000, expected, atol=0.01, rtol=0)
+    assert not (tokens == 3).any(), "a token of probability 0 was drawn"
+    torch.testing.assert_close(logprobs, expected[tokens].log())
 
 
 def test_finished_rows_leave_the_others_unchanged() -> None:
