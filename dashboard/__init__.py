@@ -1,0 +1,1 @@
+"""The web dashboard: shows what the backend decides and what serving answers, over HTTP only."""

@@ -1,0 +1,97 @@
+"""The files a run left, with a look into those that people can read."""
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from dashboard import formats
+from dashboard.client import PREVIEW_BYTES
+from dashboard.login import client
+from dashboard.schemas import Artifact, Job
+from dashboard.ui import answer
+
+PAGE_ROWS = 20
+TEXT_ENDINGS = (".json", ".yaml", ".yml", ".txt", ".md", ".toml", "COMPLETE")
+REWARD_PARTS = ("reward", "correctness", "coherence", "diversity", "safety", "advantage")
+
+
+def artifact_section(job: Job) -> None:
+    """The list of files and, below it, the chosen one."""
+    found = client().artifacts(job.id)
+    if not found:
+        st.info("This run has left no artifacts yet.")
+        return
+    st.dataframe(
+        [{"File": item.path, "Size": formats.size(item.bytes)} for item in found],
+        hide_index=True,
+        height=min(38 * len(found) + 40, 260),
+    )
+    readable = [item for item in found if item.path.endswith((".jsonl", *TEXT_ENDINGS))]
+    by_path = {item.path: item for item in sorted(readable, key=lambda item: not item.path.endswith(".jsonl"))}
+    if not by_path:
+        return
+    path = st.selectbox("Preview", list(by_path), key="preview", bind="query-params", width=520)
+    if path.endswith(".jsonl"):
+        rows_preview(job, path)
+    else:
+        text_preview(job, by_path[path])
+
+
+def rows_preview(job: Job, path: str) -> None:
+    """A page of a JSON Lines file, with search."""
+    search = st.text_input(
+        "Search", placeholder="text in a row", icon=":material/search:", width=520, key=f"search-{path}"
+    )
+    first = client().rows(job.id, path, 0, PAGE_ROWS, search or "")
+    if not first.total:
+        st.info("No row contains that text." if search else "The file is empty.")
+        return
+    pages = -(-first.total // PAGE_ROWS)
+    page = st.pagination(pages, key=f"rows-{path}-{search}") if pages > 1 else 1
+    rows = first if page == 1 else client().rows(job.id, path, (page - 1) * PAGE_ROWS, PAGE_ROWS, search or "")
+    st.caption(f"{formats.number(first.total)} rows")
+    show_rows(path, rows.rows)
+
+
+def show_rows(path: str, rows: tuple[dict[str, Any], ...]) -> None:
+    """Rows as a table; rollouts also one by one, with the answer in full."""
+    if not path.endswith("rollouts.jsonl"):
+        st.dataframe(
+            [{formats.words(key): formats.brief(value) for key, value in row.items()} for row in rows],
+            hide_index=True,
+            height="content",
+        )
+        return
+    for row in rows:
+        rollout(row)
+
+
+def rollout(row: dict[str, Any]) -> None:
+    """One answer of the policy with its reward parts."""
+    parts = row.get("parts") or {}
+    numbers = {name: row[name] for name in ("reward", "advantage") if name in row} | parts
+    with st.container(border=True):
+        st.caption(
+            " · ".join(
+                [
+                    f"step {row.get('step', '–')}",
+                    *(f"{formats.words(name).lower()} {formats.number(value)}" for name, value in numbers.items()),
+                ]
+            )
+        )
+        prompt, said = st.columns(2)
+        prompt.markdown(formats.brief(row.get("prompt")))
+        with said:
+            answer(str(row.get("completion", "")))
+
+
+def text_preview(job: Job, item: Artifact) -> None:
+    if item.bytes > PREVIEW_BYTES:
+        st.info(f"{item.path} has {formats.size(item.bytes)}, too much to show here.")
+        return
+    text = client().artifact(job.id, item.path).decode("utf-8", errors="replace")
+    if item.path.endswith(".json"):
+        st.json(json.loads(text), expanded=2)
+    else:
+        st.code(text, language=None, wrap_lines=True)

@@ -1,0 +1,60 @@
+"""Curves as Altair charts; colours come from the theme, so light and dark both read well."""
+
+from collections.abc import Mapping
+
+import altair as alt
+import streamlit as st
+
+from dashboard import formats
+from dashboard.curves import Curves, Points, thinned
+
+HEIGHT = 190
+
+
+def line_chart(lines: Mapping[str, Points], legend: str | None) -> alt.Chart:
+    """Lines over steps; `legend` titles the colours, None leaves it out."""
+    rows = [
+        {"step": step, "value": value, "line": label}
+        for label, points in lines.items()
+        for step, value in thinned(points)
+    ]
+    color = alt.Color("line:N", title=legend, legend=alt.Legend(orient="bottom") if legend else None, sort=list(lines))
+    chart: alt.Chart = alt.Chart(alt.InlineData(values=rows))
+    encoded: alt.Chart = chart.mark_line(strokeWidth=1.6, clip=True).encode(
+        x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=5, grid=False)),
+        y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4)),
+        color=color,
+        tooltip=[alt.Tooltip("line:N", title=legend or "run"), "step:Q", alt.Tooltip("value:Q", format=".5g")],
+    )
+    return encoded.properties(height=HEIGHT)
+
+
+def curve_card(name: str, runs: Mapping[str, Curves]) -> None:
+    """One metric of one or two runs, with its newest value."""
+    lines = {label: curves.points(name) for label, curves in runs.items()}
+    newest = next(iter(lines.values()))
+    with st.container(border=True):
+        title, value = st.columns([3, 1], vertical_alignment="center")
+        title.markdown(f"**{formats.words(name)}**")
+        value.markdown(f":gray[{formats.number(newest[-1][1] if newest else None)}]", text_alignment="right")
+        st.altair_chart(line_chart(lines, "run" if len(runs) > 1 else None), key=f"curve-{name}")
+
+
+def load_card(curves: Curves) -> None:
+    """The share of tokens each expert received; even is one over their number."""
+    lines = curves.expert_load()
+    with st.container(border=True):
+        st.markdown(
+            "**Expert load**", help="Share of the (token, choice) pairs that each expert received, mean over layers."
+        )
+        st.altair_chart(line_chart(lines, "expert"), key="curve-load")
+
+
+def curve_grid(runs: Mapping[str, Curves]) -> None:
+    """Every metric of the first run; the others are laid over it."""
+    main = next(iter(runs.values()))
+    with st.grid("auto", min_column_width=340):
+        for name in main.names():
+            curve_card(name, runs)
+        if main.expert_load():
+            load_card(main)

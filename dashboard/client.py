@@ -1,0 +1,271 @@
+"""The one file that speaks HTTP: the backend's routes, and serving's public endpoint."""
+
+import json
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from functools import cache
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from dashboard.schemas import (
+    Artifact,
+    BlindPair,
+    ChatDelta,
+    Choice,
+    Deployment,
+    Job,
+    LabelSummary,
+    Log,
+    Message,
+    Metrics,
+    NewUser,
+    Pipeline,
+    Rows,
+    Sampling,
+    User,
+)
+from trainer.spec import Recipe
+
+Shape = TypeVar("Shape")
+TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+PREVIEW_BYTES = 200_000
+
+
+class ClientError(Exception):
+    """A request that did not work, as a sentence for people. `status` is None when nobody answered."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@cache
+def _http() -> httpx.Client:
+    # The two services are the platform's own; a proxy meant for the internet would not reach them.
+    return httpx.Client(timeout=TIMEOUT, trust_env=False)
+
+
+def error_sentence(response: httpx.Response) -> str:
+    """The `error.message` both services answer with, or the status where something else answered."""
+    try:
+        message = response.json()["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        address = response.request.url
+        return f"{address.scheme}://{address.netloc.decode()} answered {response.status_code} {response.reason_phrase}"
+    return str(message)
+
+
+class Service:
+    """One address spoken to with one key."""
+
+    def __init__(self, name: str, url: str, key: str) -> None:
+        self.name, self.url = name, url
+        self._headers = {"Authorization": f"Bearer {key}"}
+
+    def unreachable(self, error: httpx.TransportError) -> ClientError:
+        if isinstance(error, httpx.TimeoutException):
+            return ClientError(f"The {self.name} at {self.url} did not answer in time; try again in a moment.")
+        return ClientError(f"The {self.name} at {self.url} cannot be reached; is it running?")
+
+    def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """Send a request.
+
+        Raises:
+            ClientError: nobody answered, or the answer is an error.
+        """
+        try:
+            response = _http().request(method, self.url + path, headers=self._headers, **arguments)
+        except httpx.TransportError as error:
+            raise self.unreachable(error) from error
+        if response.is_error:
+            raise ClientError(error_sentence(response), response.status_code)
+        return response
+
+    def ask(self, shape: type[Shape] | Any, method: str, path: str, **arguments: Any) -> Shape:
+        """Send a request and parse its JSON answer as `shape`.
+
+        Raises:
+            ClientError: as `request`, or the answer has another shape.
+        """
+        response = self.request(method, path, **arguments)
+        try:
+            parsed: Shape = TypeAdapter(shape).validate_json(response.content)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"]) or "answer"
+            raise ClientError(
+                f"The {self.name} at {self.url} answered {method} {path} in a shape this dashboard does not know "
+                f"({place}: {first['msg']}); are both of the same version?"
+            ) from error
+        return parsed
+
+    def stream(self, path: str, body: Mapping[str, Any]) -> Generator[str]:
+        """POST and yield the data of each server-sent event; closing the iterator closes the connection.
+
+        Raises:
+            ClientError: nobody answered, the connection broke, or the answer is an error.
+        """
+        try:
+            with _http().stream("POST", self.url + path, headers=self._headers, json=body) as response:
+                if response.is_error:
+                    response.read()
+                    raise ClientError(error_sentence(response), response.status_code)
+                for line in response.iter_lines():
+                    if line.startswith("data:"):
+                        yield line.removeprefix("data:").strip()
+        except httpx.TransportError as error:
+            raise self.unreachable(error) from error
+
+
+class Client:
+    """Everything a page may ask for, as the user of one API key."""
+
+    def __init__(self, backend_url: str, serving_url: str, key: str) -> None:
+        self.key = key
+        self.backend = Service("backend", backend_url, key)
+        self.serving = Service("serving endpoint", serving_url, key)
+
+    # -- people ------------------------------------------------------------------------------------------------------
+
+    def me(self) -> User:
+        return self.backend.ask(User, "GET", "/me")
+
+    def users(self) -> list[User]:
+        return self.backend.ask(list[User], "GET", "/users")
+
+    def create_user(self, name: str, role: str) -> NewUser:
+        return self.backend.ask(NewUser, "POST", "/users", json={"name": name, "role": role})
+
+    # -- pipelines and jobs ------------------------------------------------------------------------------------------
+
+    def recipes(self) -> list[str]:
+        return self.backend.ask(list[str], "GET", "/recipes")
+
+    def recipe(self, name: str) -> Recipe:
+        return self.backend.ask(Recipe, "GET", f"/recipes/{name}")
+
+    def start_pipeline(self, recipe: str, overrides: Mapping[str, Mapping[str, Any]], reuse: bool) -> Pipeline:
+        body = {"recipe": recipe, "overrides": overrides, "reuse": reuse}
+        return self.backend.ask(Pipeline, "POST", "/pipelines", json=body)
+
+    def pipelines(self) -> list[Pipeline]:
+        return self.backend.ask(list[Pipeline], "GET", "/pipelines")
+
+    def pipeline(self, id: str) -> Pipeline:
+        return self.backend.ask(Pipeline, "GET", f"/pipelines/{id}")
+
+    def cancel_pipeline(self, id: str) -> None:
+        self.backend.request("POST", f"/pipelines/{id}/cancel")
+
+    def jobs(self) -> list[Job]:
+        return self.backend.ask(list[Job], "GET", "/jobs")
+
+    def job(self, id: str) -> Job:
+        return self.backend.ask(Job, "GET", f"/jobs/{id}")
+
+    def cancel_job(self, id: str) -> None:
+        self.backend.request("POST", f"/jobs/{id}/cancel")
+
+    def retry_job(self, id: str) -> None:
+        self.backend.request("POST", f"/jobs/{id}/retry")
+
+    def metrics(self, id: str, since: int) -> Metrics:
+        return self.backend.ask(Metrics, "GET", f"/jobs/{id}/metrics", params={"since": since})
+
+    def log(self, id: str, offset: int) -> Log:
+        return self.backend.ask(Log, "GET", f"/jobs/{id}/log", params={"offset": offset})
+
+    def result(self, id: str) -> dict[str, Any]:
+        return self.backend.ask(dict[str, Any], "GET", f"/jobs/{id}/result")
+
+    def artifacts(self, id: str) -> list[Artifact]:
+        return self.backend.ask(list[Artifact], "GET", f"/jobs/{id}/artifacts")
+
+    def artifact(self, id: str, path: str) -> bytes:
+        return self.backend.request("GET", f"/jobs/{id}/artifacts/{path}").content
+
+    def rows(self, id: str, artifact: str, offset: int, limit: int, search: str) -> Rows:
+        query: dict[str, str | int] = {"artifact": artifact, "offset": offset, "limit": limit, "search": search}
+        return self.backend.ask(Rows, "GET", f"/jobs/{id}/rows", params=query)
+
+    # -- preferences -------------------------------------------------------------------------------------------------
+
+    def next_pair(self) -> BlindPair | None:
+        """A pair this user has not judged; None when there is none."""
+        response = self.backend.request("GET", "/pairs/next")
+        return None if response.status_code == 204 else BlindPair.model_validate_json(response.content)
+
+    def label(self, pair: BlindPair, choice: Choice, seconds: float, note: str) -> None:
+        body = {"pair": pair.id, "position": pair.position, "choice": choice, "seconds": seconds, "note": note}
+        self.backend.request("POST", "/labels", json=body)
+
+    def label_summary(self) -> LabelSummary:
+        return self.backend.ask(LabelSummary, "GET", "/labels/summary")
+
+    def pairs_from_job(self, job: str, limit: int) -> None:
+        self.backend.request("POST", "/pairs/from-job", json={"job": job, "limit": limit})
+
+    def save_pair(self, prompt: Sequence[Message], a: str, b: str, origin: str) -> None:
+        body = {"prompt": [message.model_dump() for message in prompt], "a": a, "b": b, "origin": origin}
+        self.backend.request("POST", "/pairs", json=body)
+
+    # -- the platform ------------------------------------------------------------------------------------------------
+
+    def deployments(self) -> list[Deployment]:
+        return self.backend.ask(list[Deployment], "GET", "/deployments")
+
+    def system(self) -> dict[str, Any]:
+        return self.backend.ask(dict[str, Any], "GET", "/system")
+
+    def usage(self) -> list[dict[str, Any]]:
+        return self.backend.ask(list[dict[str, Any]], "GET", "/usage")
+
+    # -- serving -----------------------------------------------------------------------------------------------------
+
+    def chat(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Generator[ChatDelta]:
+        """Stream an answer; closing the iterator stops the generation."""
+        body = chat_body(model, messages, sampling) | {"stream": True, "stream_options": {"include_usage": True}}
+        with closing(self.serving.stream("/v1/chat/completions", body)) as events:
+            for data in events:
+                if data == "[DONE]":
+                    return
+                yield parse_delta(data)
+
+    def complete(self, model: str, messages: Sequence[Message], sampling: Sampling) -> str:
+        """One whole answer."""
+        body = chat_body(model, messages, sampling)
+        answer: ChatAnswer = self.serving.ask(ChatAnswer, "POST", "/v1/chat/completions", json=body)
+        return answer.choices[0].message.content
+
+
+class ChatChoice(BaseModel):
+    message: Message
+
+
+class ChatAnswer(BaseModel):
+    choices: tuple[ChatChoice, ...]
+
+
+def chat_body(model: str, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+    """The body of /v1/chat/completions, without streaming."""
+    turns = [message.model_dump() for message in messages]
+    return {"model": model, "messages": turns} | sampling.model_dump(exclude_none=True)
+
+
+def parse_delta(data: str) -> ChatDelta:
+    """One event of a streamed chat completion.
+
+    Raises:
+        ClientError: the event is an error that serving met while answering.
+    """
+    event = json.loads(data)
+    if "error" in event:
+        raise ClientError(str(event["error"]["message"]))
+    choice = (event.get("choices") or [{}])[0]
+    return ChatDelta(
+        text=choice.get("delta", {}).get("content") or "",
+        finish_reason=choice.get("finish_reason"),
+        usage=event.get("usage"),
+    )

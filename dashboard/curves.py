@@ -1,0 +1,68 @@
+"""Metrics of a run as curves: gathered step by step, thinned for the eye, grouped into charts. Imports no Streamlit."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from dashboard.schemas import MetricRow
+
+Points = list[tuple[int, float]]
+EXPERT_LOAD = re.compile(r"^load/layer(\d+)/expert(\d+)$")
+# Charts people look for first; the rest follows by name.
+FIRST = ("loss", "reward", "exact_match", "lr", "learning_rate", "tokens_per_second", "heldout_loss", "kl", "accuracy")
+
+
+@dataclass
+class Curves:
+    """Everything heard of one attempt of one job; `next` is what to ask for from."""
+
+    attempt: int = 0
+    next: int = 0
+    values: dict[str, dict[int, float]] = field(default_factory=dict)
+
+    def add(self, rows: Iterable[MetricRow], next: int) -> None:
+        for row in rows:
+            for name, value in row.values.items():
+                if value is not None:
+                    self.values.setdefault(name, {})[row.step] = value
+        self.next = next
+
+    def points(self, name: str) -> Points:
+        return sorted(self.values.get(name, {}).items())
+
+    def names(self) -> list[str]:
+        """Every curve but the experts' load, the most looked for first."""
+        return sorted((name for name in self.values if not EXPERT_LOAD.match(name)), key=_rank)
+
+    def expert_load(self) -> dict[str, Points]:
+        """Each expert's share of the (token, choice) pairs, mean over layers, by step."""
+        sums: dict[int, dict[int, list[float]]] = {}
+        for name, values in self.values.items():
+            if match := EXPERT_LOAD.match(name):
+                expert = sums.setdefault(int(match[2]), {})
+                for step, value in values.items():
+                    expert.setdefault(step, []).append(value)
+        return {
+            f"expert {expert}": sorted((step, sum(found) / len(found)) for step, found in steps.items())
+            for expert, steps in sorted(sums.items())
+        }
+
+
+def _rank(name: str) -> tuple[int, str]:
+    head = name.split("/")[0]
+    return (FIRST.index(head) if head in FIRST else len(FIRST), name)
+
+
+def thinned(points: Sequence[tuple[int, float]], limit: int = 400) -> Points:
+    """At most `limit` (≥ 4) points of the same outline: the lowest and highest of each stretch, and both ends."""
+    assert limit >= 4
+    if len(points) <= limit:
+        return list(points)
+    inner = points[1:-1]
+    stretches = (limit - 2) // 2
+    kept = [points[0]]
+    for index in range(stretches):
+        part = inner[index * len(inner) // stretches : (index + 1) * len(inner) // stretches]
+        low, high = min(part, key=lambda point: point[1]), max(part, key=lambda point: point[1])
+        kept += sorted({low, high})
+    return [*kept, points[-1]]

@@ -1,0 +1,87 @@
+"""What a stage reports (result.json), shown as tables and sentences."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from dashboard import formats
+from dashboard.evaluation import difference, exact_match
+
+
+def show_result(kind: str, result: Mapping[str, Any]) -> None:
+    """The result of a job, its own way for the kinds that have one."""
+    if not result:
+        st.info("This job has reported no result yet.")
+    elif kind == "evaluate":
+        evaluation(result)
+    elif kind == "clean":
+        clean(result)
+    else:
+        anything(result)
+
+
+def evaluation(result: Mapping[str, Any]) -> None:
+    left, middle, right = st.columns(3)
+    left.metric("Exact match", formats.percent(result.get("exact_match")), border=True)
+    middle.metric("With its 95 % interval", exact_match(result).partition("(")[2].rstrip(")") or "–", border=True)
+    right.metric("Against the baseline", difference(result).partition(" (")[0], border=True, help=difference(result))
+    rest = {
+        name: value for name, value in result.items() if not name.startswith(("exact_match", "baseline_difference"))
+    }
+    anything(rest)
+
+
+def clean(result: Mapping[str, Any]) -> None:
+    """Counts per rule first, then the examples each rule kept of what it dropped."""
+    dropped, examples = result.get("dropped") or {}, result.get("examples") or {}
+    rest = {name: value for name, value in result.items() if name not in ("dropped", "examples")}
+    if dropped:
+        st.markdown("**Dropped, by rule**")
+        st.dataframe(
+            [{"Rule": formats.words(rule), "Documents": count} for rule, count in dropped.items()],
+            hide_index=True,
+            width=420,
+        )
+    for rule, kept in examples.items():
+        with st.expander(f"Examples of {formats.words(rule).lower()}"):
+            for example in kept:
+                st.code(text_of(example), language=None, wrap_lines=True, height=120)
+    anything(rest)
+
+
+def text_of(example: Any) -> str:
+    """The text of a kept example, which is a text or a record with one."""
+    return str(example.get("text", formats.brief(example))) if isinstance(example, Mapping) else str(example)
+
+
+def anything(result: Mapping[str, Any]) -> None:
+    """Plain values in one table; each object or list of objects in one of its own."""
+    plain = {name: value for name, value in result.items() if not nested(value)}
+    if plain:
+        st.dataframe(
+            [{"": formats.words(name), "Value": formats.brief(value)} for name, value in plain.items()],
+            hide_index=True,
+            width=560,
+        )
+    for name, value in result.items():
+        if nested(value):
+            st.markdown(f"**{formats.words(name)}**")
+            st.dataframe(table_rows(value), hide_index=True, height="content")
+
+
+def nested(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return bool(value)
+    return isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
+
+
+def table_rows(value: Mapping[str, Any] | list[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """An object as rows of name and value, or name and one column a field; a list of objects as one row each."""
+    if isinstance(value, list):
+        return [{formats.words(name): formats.brief(item) for name, item in row.items()} for row in value]
+    rows = []
+    for name, item in value.items():
+        fields = item if isinstance(item, Mapping) else {"value": item}
+        rows.append({"Name": name} | {formats.words(str(key)): formats.brief(field) for key, field in fields.items()})
+    return rows

@@ -1,0 +1,116 @@
+"""Pipelines: start one from a recipe, and the list of all."""
+
+from typing import Any
+
+import streamlit as st
+
+from dashboard import formats
+from dashboard.login import client
+from dashboard.schemas import Pipeline
+from dashboard.ui import REFRESH_S, badge, errors_shown, flash
+from trainer.spec import Recipe, TrainingBase
+
+PAGE_SIZE = 12
+
+
+def start_form() -> None:
+    """Choose a recipe, see its jobs, change their steps, start."""
+    names = client().recipes()
+    if not names:
+        st.info("The backend ships no recipes.")
+        return
+    name = st.selectbox("Recipe", names, index=names.index("nano") if "nano" in names else 0)
+    recipe = client().recipe(name)
+    if recipe.description:
+        st.caption(recipe.description)
+    jobs_table(recipe)
+    with st.form("start", border=False):
+        steps = steps_inputs(recipe)
+        reuse = st.toggle(
+            "Reuse unchanged jobs",
+            value=True,
+            help="Jobs whose spec, inputs and code are those of an earlier run take its result.",
+        )
+        sent = st.form_submit_button("Start pipeline", type="primary", icon=":material/play_arrow:")
+    if sent:
+        pipeline = client().start_pipeline(name, overrides(recipe, steps), reuse)
+        flash(f"Pipeline {pipeline.name} started.")
+        st.switch_page("views/pipeline.py", query_params={"id": pipeline.id})
+
+
+def jobs_table(recipe: Recipe) -> None:
+    rows = [
+        {
+            "Job": job.name,
+            "Stage": job.kind,
+            "Reads": ", ".join(f"{role} ← {source}" for role, source in job.inputs.items()) or "–",
+            "Steps": job.steps if isinstance(job, TrainingBase) else None,
+        }
+        for job in recipe.jobs
+    ]
+    with st.expander(f"{len(rows)} jobs", icon=":material/list:"):
+        st.dataframe(rows, hide_index=True, height="content")
+
+
+def steps_inputs(recipe: Recipe) -> dict[str, int]:
+    """One number field for each job that trains; returns job -> steps."""
+    training = [job for job in recipe.jobs if isinstance(job, TrainingBase)]
+    if not training:
+        return {}
+    st.caption("Steps")
+    grid = st.grid("auto", min_column_width=160)
+    return {
+        job.name: int(
+            grid.number_input(f"Steps of {job.name}", min_value=1, value=job.steps, key=f"{recipe.name}-{job.name}")
+        )
+        for job in training
+    }
+
+
+def overrides(recipe: Recipe, steps: dict[str, int]) -> dict[str, dict[str, Any]]:
+    """Only what differs from the recipe, so that unchanged jobs keep the recipe's spec."""
+    given = {job.name: job.steps for job in recipe.jobs if isinstance(job, TrainingBase)}
+    return {name: {"steps": wanted} for name, wanted in steps.items() if wanted != given[name]}
+
+
+@st.fragment(run_every=REFRESH_S * 2)
+def pipeline_list() -> None:
+    with errors_shown():
+        found = sorted(client().pipelines(), key=lambda pipeline: -pipeline.created)
+        if not found:
+            st.info("No pipeline yet. Choose a recipe above and start the first one.", icon=":material/info:")
+            return
+        page_count = -(-len(found) // PAGE_SIZE)
+        page = st.pagination(page_count, key="page", bind="query-params") if page_count > 1 else 1
+        for pipeline in found[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]:
+            pipeline_row(pipeline)
+
+
+def pipeline_row(pipeline: Pipeline) -> None:
+    done = sum(job.state == "succeeded" for job in pipeline.jobs)
+    current = next((job for job in pipeline.jobs if job.state in ("running", "failed")), None)
+    with st.container(border=True):
+        name, state, progress, doing, when = st.columns([3, 2, 3, 3, 2], vertical_alignment="center")
+        with name:
+            st.page_link(
+                "views/pipeline.py", label=f"**{pipeline.name}** · {pipeline.id[:8]}", query_params={"id": pipeline.id}
+            )
+        with state:
+            badge(pipeline.state)
+        progress.progress(done / max(len(pipeline.jobs), 1), text=f"{done} of {len(pipeline.jobs)} jobs")
+        doing.caption(f"{current.name} {current.state}" if current else "")
+        when.caption(formats.ago(pipeline.created), help=formats.clock(pipeline.created))
+
+
+def page() -> None:
+    st.title("Pipelines")
+    with st.container(border=True):
+        st.subheader("Start a pipeline")
+        with errors_shown():
+            start_form()
+    st.subheader("All pipelines")
+    pipeline_list()
+
+
+if __name__ == "__main__":
+    page()

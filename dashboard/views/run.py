@@ -1,0 +1,197 @@
+"""One job: state, live curves, log, result, artifacts and spec; another run can be laid over it."""
+
+import time
+from collections.abc import Mapping
+
+import streamlit as st
+
+from dashboard import formats
+from dashboard.artifacts import artifact_section
+from dashboard.charts import curve_grid
+from dashboard.curves import Curves
+from dashboard.login import client
+from dashboard.results import anything, show_result
+from dashboard.schemas import Job
+from dashboard.ui import REFRESH_S, badge, elapsed, errors_shown, flash, progress_text
+
+SECTIONS = ["Curves", "Result", "Log", "Artifacts", "Spec"]
+TRAINING = {"sft", "reward", "dpo", "rlhf"}
+LOG_CHARACTERS = 40_000
+# A run of 100,000 steps comes in several answers; no refresh takes more than this many.
+BATCHES = 20
+
+
+def curves_of(job: Job) -> Curves:
+    """What is known of a job's metrics, with what came since the last look. A new attempt starts afresh."""
+    kept: dict[str, Curves] = st.session_state.setdefault("curves", {})
+    curves = kept.get(job.id)
+    if curves is None or curves.attempt != job.attempt:
+        curves = kept[job.id] = Curves(attempt=job.attempt)
+    for _ in range(BATCHES):
+        metrics = client().metrics(job.id, curves.next)
+        curves.add(metrics.rows, metrics.next)
+        if not metrics.rows:
+            break
+    return curves
+
+
+def header(job: Job) -> None:
+    title, state, action = st.columns([6, 2, 2], vertical_alignment="center")
+    title.title(job.name)
+    with state:
+        badge(job.state)
+    with action:
+        actions(job)
+    facts = [f"stage {job.kind}", f"attempt {job.attempt}", f"created {formats.ago(job.created)}"]
+    facts += [f"took {elapsed(job, time.time())}"] if job.finished and not job.reused_from else []
+    facts += [f"result of run {job.reused_from[:8]}, reused"] if job.reused_from else []
+    st.caption(" · ".join(facts))
+    if job.state == "running":
+        st.progress(job.progress, text=progress_text(job))
+    if job.error or job.state == "failed":
+        st.error(job.error or job.message, icon=":material/error:")
+    elif job.message and job.state != "running":
+        st.caption(job.message)
+
+
+def actions(job: Job) -> None:
+    if job.active and st.button("Cancel run", icon=":material/stop_circle:"):
+        client().cancel_job(job.id)
+        flash("Cancelling; the run saves a checkpoint first.")
+        st.rerun()
+    if job.state in ("failed", "cancelled") and st.button("Retry run", icon=":material/replay:"):
+        client().retry_job(job.id)
+        flash("The run is queued again.")
+        st.rerun()
+
+
+def curves_section(job: Job, others: Mapping[str, Job]) -> None:
+    curves = curves_of(job)
+    if not curves.values:
+        st.info("No metrics yet; they appear with the first step." if job.active else "This run recorded no metrics.")
+        return
+    runs = {job.name: curves}
+    if other := others.get(st.session_state.get("compare") or ""):
+        runs[f"{other.name} ({other.id[:8]})"] = curves_of(other)
+    curve_grid(runs)
+
+
+def compare_choice(job: Job) -> dict[str, Job]:
+    """Let another training run be chosen; returns those there are by id. The choice is kept in the URL."""
+    others = {other.id: other for other in client().jobs() if other.id != job.id and other.kind in TRAINING}
+
+    def label(id: str) -> str:
+        return f"{others[id].name} · {formats.ago(others[id].created)} · {id[:8]}"
+
+    st.selectbox(
+        "Compare with",
+        list(others),
+        index=None,
+        format_func=label,
+        key="compare",
+        placeholder="another run",
+        bind="query-params",
+        width=420,
+    )
+    return others
+
+
+def log_section(job: Job) -> None:
+    """The end of the log; what was read before is kept, so a refresh asks for the rest only."""
+    kept: dict[str, tuple[str, int]] = st.session_state.setdefault("logs", {})
+    text, offset = kept.get(job.id, ("", 0))
+    for _ in range(BATCHES):
+        log = client().log(job.id, offset)
+        text, offset = (text + log.text)[-LOG_CHARACTERS:], log.next
+        if not log.text:
+            break
+    kept[job.id] = (text, offset)
+    if text:
+        with st.container(height=520, autoscroll=True, border=False):
+            st.code(text, language=None, wrap_lines=True)
+    else:
+        st.info("The log is empty so far.")
+
+
+def spec_section(job: Job) -> None:
+    inputs = job.spec.get("inputs") or {}
+    anything({name: value for name, value in job.spec.items() if name != "inputs"} | {"inputs": inputs})
+    if job.run_folder:
+        st.caption(f"Run folder: {job.run_folder}")
+
+
+def section(name: str, job: Job, others: Mapping[str, Job]) -> None:
+    if name == "Curves":
+        curves_section(job, others)
+    elif name == "Result":
+        show_result(job.kind, client().result(job.id) if job.state == "succeeded" else {})
+    elif name == "Log":
+        log_section(job)
+    elif name == "Artifacts":
+        artifact_section(job)
+    else:
+        spec_section(job)
+
+
+def live(job_id: str, was_active: bool, name: str, others: Mapping[str, Job]) -> None:
+    """What changes while the run goes on."""
+    with errors_shown():
+        job = client().job(job_id)
+        if was_active and not job.active:
+            st.rerun()
+        section(name, job, others)
+
+
+def live_header(job_id: str, was_active: bool) -> None:
+    with errors_shown():
+        job = client().job(job_id)
+        if was_active and not job.active:
+            st.rerun()
+        header(job)
+
+
+def recent_runs() -> None:
+    st.title("Runs")
+    jobs = sorted(client().jobs(), key=lambda job: -(job.started or job.created))[:30]
+    if not jobs:
+        st.info("No run yet. Start a pipeline first.", icon=":material/info:")
+    for job in jobs:
+        name, state, when = st.columns([4, 2, 2], vertical_alignment="center")
+        with name:
+            st.page_link(
+                "views/run.py", label=f"**{job.name}** · {job.kind} · {job.id[:8]}", query_params={"id": job.id}
+            )
+        with state:
+            badge(job.state)
+        when.caption(formats.ago(job.started or job.created))
+
+
+def page() -> None:
+    job_id = st.query_params.get("id")
+    if not job_id:
+        recent_runs()
+        return
+    job = client().job(job_id)
+    if job.pipeline:
+        st.page_link(
+            "views/pipeline.py", label="Its pipeline", icon=":material/arrow_back:", query_params={"id": job.pipeline}
+        )
+    every = REFRESH_S if job.active else None
+    st.fragment(live_header, run_every=every)(job_id, job.active)
+    first = "Curves" if job.kind in TRAINING else "Result"
+    chosen = st.segmented_control(
+        "Section",
+        SECTIONS,
+        default=first,
+        required=True,
+        key="section",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    name = chosen if isinstance(chosen, str) else first
+    others = compare_choice(job) if name == "Curves" and job.kind in TRAINING else {}
+    st.fragment(live, run_every=every if name in ("Curves", "Log") else None)(job_id, job.active, name, others)
+
+
+if __name__ == "__main__":
+    page()
