@@ -23,7 +23,9 @@ class Settings(BaseSettings):
     redis_url: str = Field("", description="Redis or Valkey; empty: the embedded one")
     store_url: str = Field("", description="folder of the run folders; empty: runs in the home")
     serving_url: str = Field("", description="where serving answers; empty: this machine at its port")
-    device: str = Field("cpu", pattern=r"^[a-z0-9]+$", description="device kind of this machine's jobs; names the queue")
+    device: str = Field(
+        "cpu", pattern=r"^[a-z0-9]+$", description="device kind of this machine's jobs; names the queue"
+    )
     concurrency: int = Field(1, ge=1, description="jobs a worker runs at a time")
     lease_seconds: float = Field(20.0, gt=0, description="a running job unheard of for so long is queued again")
     reap_seconds: float = Field(5.0, gt=0, description="time between two looks for lost jobs")
@@ -46,7 +48,9 @@ class Settings(BaseSettings):
         for name, value in resolved.items():
             object.__setattr__(self, name, value)
         if "://" in self.store_url.removeprefix("file://"):
-            raise ValueError(f"OCTAVO_STORE_URL is '{self.store_url}'; only a folder of this machine can be used so far")
+            raise ValueError(
+                f"OCTAVO_STORE_URL is '{self.store_url}'; only a folder of this machine can be used so far"
+            )
         return self
 
     @property

@@ -1,0 +1,9 @@
+from pydantic import BaseModel
+
+
+class DatasetSchema(BaseModel):
+    id: str
+    kind: str
+    folder: str
+    rows: int
+    created: float

@@ -1,0 +1,40 @@
+"""serving.json: everything serving must know, in one file that is replaced as a whole."""
+
+import fcntl
+import json
+from typing import Any
+
+from sqlalchemy import select
+
+from backend.auth import key_sha256, serving_key
+from backend.deployments.tables import DeploymentRow
+from backend.platform import Platform
+from backend.users.tables import KeyRow, UserRow
+from trainer.artifacts import write_atomic
+
+VERSION = 1
+BACKEND_KEY = "backend"
+
+
+def publish(platform: Platform) -> None:
+    """Write serving.json from the database as it is now.
+
+    Backend and worker both do this: under the lock nobody replaces a newer file by an older state.
+    """
+    home = platform.settings.home
+    with open(home / ".serving.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        write_atomic(home / "serving.json", json.dumps(_content(platform), indent=1), mode=0o600)
+
+
+def _content(platform: Platform) -> dict[str, Any]:
+    keys_query = select(KeyRow).join(UserRow).where(UserRow.role.in_(("admin", "member"))).order_by(KeyRow.created)
+    with platform.database.read() as session:
+        deployments = list(session.scalars(select(DeploymentRow).order_by(DeploymentRow.created)))
+        keys = [{"id": key.id, "sha256": key.sha256} for key in session.scalars(keys_query)]
+    backend_key = {"id": BACKEND_KEY, "sha256": key_sha256(serving_key(platform.settings))}
+    return {
+        "version": VERSION,
+        "deployments": [{"model_name": row.model_name, "export": row.export} for row in deployments],
+        "keys": [*keys, backend_key],
+    }

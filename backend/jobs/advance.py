@@ -1,0 +1,90 @@
+"""Jobs that wait: queued when what they read is there, cancelled when it never will be, reused when already known."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select, update
+
+from backend.jobs.binding import Bound, bind
+from backend.jobs.claims import finish_values, rowcount
+from backend.jobs.reuse import is_intact
+from backend.jobs.tables import JobRow
+from backend.platform import Platform
+
+
+def advance(platform: Platform) -> None:
+    """Move every waiting job as far as it can go, then tell the broker of queued jobs it has not heard of.
+
+    Safe to call from anywhere and at any time: each step is a conditional update.
+    """
+    while _advance_once(platform):
+        pass
+    send_unsent(platform)
+
+
+def send_unsent(platform: Platform) -> None:
+    unsent = (JobRow.state == "queued", JobRow.sent.is_(None))
+    with platform.database.read() as session:
+        ids = list(session.scalars(select(JobRow.id).where(*unsent).order_by(JobRow.created, JobRow.position)))
+    if not ids:
+        return
+    sent = platform.messages.send(ids)
+    with platform.database.write() as session:
+        session.execute(update(JobRow).where(JobRow.id.in_(sent), *unsent).values(sent=time.time()))
+
+
+def _advance_once(platform: Platform) -> bool:
+    """One look at every waiting job; whether any moved."""
+    query = select(JobRow).where(JobRow.state == "waiting").order_by(JobRow.created, JobRow.position)
+    with platform.database.read() as session:
+        waiting = list(session.scalars(query))
+        wanted = {job_id for row in waiting for job_id in row.sources.values()}
+        sources = {row.id: row for row in session.scalars(select(JobRow).where(JobRow.id.in_(wanted)))}
+    moved = [_move(platform, row, [sources[job_id] for job_id in row.sources.values()]) for row in waiting]
+    return any(moved)
+
+
+def _move(platform: Platform, row: JobRow, sources: list[JobRow]) -> bool:
+    now = time.time()
+    for source in sources:
+        if source.state in ("failed", "cancelled"):
+            verb = "failed" if source.state == "failed" else "was cancelled"
+            message = f"cancelled because job '{source.name}' {verb}"
+            return _set(platform, row, finish_values("cancelled", now) | {"message": message})
+    if any(source.state != "succeeded" for source in sources):
+        return False
+    try:
+        bound = bind(platform, row)
+    except ValueError as error:
+        return _set(platform, row, finish_values("failed", now, str(error)))
+    donor = _find_donor(platform, bound) if row.reuse else None
+    values = {"dataset_id": bound.dataset_id, "reuse_key": bound.reuse_key}
+    return _set(platform, row, values | (_reused(donor, now) if donor else {"state": "queued", "sent": None}))
+
+
+def _find_donor(platform: Platform, bound: Bound) -> JobRow | None:
+    """The newest succeeded job with the same key whose run folder is still whole."""
+    if bound.reuse_key is None:
+        return None
+    query = (
+        select(JobRow)
+        .where(JobRow.reuse_key == bound.reuse_key, JobRow.state == "succeeded", JobRow.reused_from.is_(None))
+        .order_by(JobRow.finished.desc())
+    )
+    with platform.database.read() as session:
+        donors = list(session.scalars(query))
+    return next((donor for donor in donors if is_intact(Path(donor.run_folder), donor.content_key)), None)
+
+
+def _reused(donor: JobRow, now: float) -> dict[str, Any]:
+    return finish_values("succeeded", now) | {
+        "reused_from": donor.id, "run_folder": donor.run_folder, "content_key": donor.content_key, "started": now,
+        "step": donor.step, "total_steps": donor.total_steps, "message": f"reused from job {donor.id}",
+    }  # fmt: skip
+
+
+def _set(platform: Platform, row: JobRow, values: dict[str, Any]) -> bool:
+    statement = update(JobRow).where(JobRow.id == row.id, JobRow.state == "waiting").values(**values)
+    with platform.database.write() as session:
+        return rowcount(session, statement) == 1

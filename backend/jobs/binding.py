@@ -1,0 +1,51 @@
+"""What a job that is ready reads: run folders, people's labels as they are now, and the key for reuse."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+
+from backend.jobs.reuse import content_key, reuse_key
+from backend.jobs.tables import JobRow
+from backend.platform import Platform
+from backend.preferences.freeze import freeze_labels
+from trainer.spec import JOB_SPEC, JobSpec
+
+LABELS = "labels"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """`inputs`: role -> run folder, as job.json wants it."""
+
+    spec: JobSpec
+    inputs: dict[str, str]
+    dataset_id: str | None
+    reuse_key: str | None
+
+
+def bind(platform: Platform, row: JobRow) -> Bound:
+    """Resolve the inputs of a job whose sources have succeeded; reads files, so never inside a transaction.
+
+    Raises:
+        ValueError: a run folder it reads is gone, or its kind cannot run here.
+    """
+    spec = JOB_SPEC.validate_python(row.spec)
+    with platform.database.read() as session:
+        found = session.scalars(select(JobRow).where(JobRow.id.in_(row.sources.values())))
+        folders = {job.id: job.run_folder for job in found}
+    inputs = {role: folders[job_id] for role, job_id in row.sources.items()}
+    for role, folder in inputs.items():
+        if not Path(folder).is_dir():
+            raise ValueError(f"input '{role}': the run folder of job {row.sources[role]} is gone; run that job again")
+    dataset = freeze_labels(platform) if LABELS in spec.optional_roles else None
+    if dataset is not None:
+        inputs[LABELS] = dataset.folder
+    return Bound(spec, inputs, dataset.id if dataset else None, _key(spec, inputs))
+
+
+def _key(spec: JobSpec, inputs: dict[str, str]) -> str | None:
+    # A deployment is a state of serving, not a result on disk: it is always made sure of.
+    if spec.kind == "deploy":
+        return None
+    return reuse_key(spec, {role: content_key(Path(folder)) for role, folder in inputs.items()})

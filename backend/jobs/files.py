@@ -1,0 +1,106 @@
+"""What a run folder shows to people: log, artifacts, a preview of records."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backend.errors import Invalid, NotFound
+from trainer.artifacts import RunFolder, is_complete
+
+LOG_BYTES = 64 * 1024
+MAX_ROWS = 500
+
+
+def read_log(path: Path, offset: int) -> tuple[str, int]:
+    """At most 64 KiB of a log in whole lines, and the offset to ask with next.
+
+    Args:
+        offset: in bytes; a negative one counts from the end.
+    """
+    if not path.is_file():
+        return "", 0
+    with open(path, "rb") as file:
+        size = file.seek(0, 2)
+        start = max(0, size + offset) if offset < 0 else min(offset, size)
+        file.seek(start)
+        data = file.read(LOG_BYTES)
+    if start + len(data) < size and b"\n" in data:
+        data = data[: data.rfind(b"\n") + 1]
+    return data.decode("utf-8", errors="replace"), start + len(data)
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that says something, for a job that left no other reason."""
+    lines = [line for line in read_log(path, -4096)[0].splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
+
+
+@dataclass(frozen=True)
+class ArtifactFile:
+    path: str
+    bytes: int
+
+
+def list_artifacts(run: RunFolder) -> list[ArtifactFile]:
+    """Files under artifacts/; a folder that is not complete does not exist."""
+    return [ArtifactFile(str(path.relative_to(run.artifacts)), path.stat().st_size) for path in _files(run.artifacts)]
+
+
+def _files(artifacts: Path) -> Iterator[Path]:
+    if not artifacts.is_dir():
+        return
+    for entry in sorted(artifacts.iterdir()):
+        if entry.is_file() and not entry.name.startswith("."):
+            yield entry
+        elif entry.is_dir() and is_complete(entry):
+            yield from sorted(path for path in entry.rglob("*") if path.is_file())
+
+
+def find_artifact(run: RunFolder, name: str) -> Path:
+    """One file by the path that the list gives.
+
+    Raises:
+        NotFound: there is no such file; naming a path outside of the folder finds nothing either.
+    """
+    path = (run.artifacts / name).resolve()
+    if path not in {file.resolve() for file in _files(run.artifacts)}:
+        raise NotFound(f"the run has no artifact '{name}'; GET /jobs/{run.path.name}/artifacts lists them")
+    return path
+
+
+def preview(run: RunFolder, name: str, offset: int, limit: int, search: str) -> tuple[list[Any], int]:
+    """Rows of a JSON Lines artifact, or of all such files of an artifact folder, and how many match.
+
+    Args:
+        search: text that a row's line must contain, any case; empty for all.
+
+    Raises:
+        Invalid: the artifact holds no JSON Lines.
+    """
+    rows: list[Any] = []
+    total = 0
+    needle = search.casefold()
+    for line in _lines(_jsonl_files(run, name)):
+        if needle and needle not in json.dumps(json.loads(line), ensure_ascii=False).casefold():
+            continue
+        if offset <= total < offset + min(limit, MAX_ROWS):
+            rows.append(json.loads(line))
+        total += 1
+    return rows, total
+
+
+def _jsonl_files(run: RunFolder, name: str) -> list[Path]:
+    folder = run.artifacts / name.strip("/")
+    inside = [path for path in _files(run.artifacts) if name and path.is_relative_to(folder)]
+    found = [path for path in inside if path.suffix == ".jsonl"]
+    if inside and not found:
+        raise Invalid(f"artifact '{name}' holds no JSON Lines; a preview reads .jsonl files")
+    return found or [find_artifact(run, name)]
+
+
+def _lines(paths: list[Path]) -> Iterator[str]:
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            yield from (line for line in file if line.strip())

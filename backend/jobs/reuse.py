@@ -1,0 +1,132 @@
+"""When a job need not run again: a key over its spec, the content of its inputs, the source of its stage, versions."""
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import trainer
+from trainer.artifacts import COMPLETE, RunFolder
+from trainer.spec import CleanSpec, JobSpec
+
+LIBRARIES = ("torch", "tokenizers", "sympy", "numpy")
+ROOMS = ("trainer", "serving")
+SOURCE_ROOT = Path(trainer.__file__).parents[1]
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def content_key(folder: Path) -> str:
+    """sha256 over the hashes that the COMPLETE markers of a run's artifacts and checkpoints record."""
+    markers = [path for part in ("artifacts", "checkpoints") for path in _markers(folder / part)]
+    return digest({str(path.relative_to(folder)): json.loads(path.read_text()) for path in markers})
+
+
+def _markers(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"[!.]*/{COMPLETE}"))
+
+
+def is_intact(folder: Path, expected: str | None) -> bool:
+    """Whether a succeeded run still has every file its markers name, and the content it ended with."""
+    run = RunFolder(folder)
+    status = run.status()
+    if status is None or status.state != "succeeded" or content_key(folder) != expected:
+        return False
+    markers = _markers(run.artifacts) + _markers(run.checkpoints)
+    return all((marker.parent / name).is_file() for marker in markers for name in json.loads(marker.read_text()))
+
+
+def reuse_key(spec: JobSpec, input_keys: Mapping[str, str]) -> str:
+    """The key of a job that is ready; equal keys promise equal results.
+
+    Args:
+        input_keys: role -> content key of the run (or frozen dataset) it reads.
+    """
+    parts: dict[str, Any] = {
+        "spec": spec.model_dump(mode="json", exclude={"name", "inputs"}),
+        "inputs": dict(input_keys),
+        "source": source_hash(stage_module(spec.kind)),
+        "python": platform.python_version(),
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+    }
+    if isinstance(spec, CleanSpec):
+        parts["files"] = [entry for folder in spec.folders for entry in _listing(Path(folder))]
+    return digest(parts)
+
+
+def _listing(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """Path, bytes and time of change (ns) of every file: changed text changes the key without reading it."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            stat = path.stat()
+            yield str(path), stat.st_size, stat.st_mtime_ns
+
+
+def stage_module(kind: str) -> str:
+    return "serving.export.__main__" if kind == "export" else f"trainer.stages.{kind}"
+
+
+def source_hash(module: str, root: Path = SOURCE_ROOT) -> str:
+    """sha256 over the source of a module and of every module of ours it imports, found without importing any.
+
+    Raises:
+        ValueError: the module does not exist.
+    """
+    start = _module_file(module, root)
+    if start is None:
+        raise ValueError(f"there is no module '{module}', so this kind of job cannot run in this installation")
+    found: dict[str, str] = {}
+    pending = [(module, start)]
+    while pending:
+        name, path = pending.pop()
+        if name in found:
+            continue
+        text = path.read_text(encoding="utf-8")
+        found[name] = hashlib.sha256(text.encode()).hexdigest()
+        imported = (_module_file(other, root) for other in _imports(text, name, path.name == "__init__.py"))
+        pending.extend((_module_name(file, root), file) for file in imported if file is not None)
+    return digest(found)
+
+
+def _module_file(name: str, root: Path) -> Path | None:
+    base = root.joinpath(*name.split("."))
+    for path in (base.with_name(base.name + ".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _module_name(path: Path, root: Path) -> str:
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(text: str, module: str, is_package: bool) -> Iterator[str]:
+    """Dotted names that a source file may import from our rooms; `from a import b` may mean the module a.b."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, module, is_package)
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] in ROOMS:
+                # Importing a.b.c runs a and a.b too.
+                parts = name.split(".")
+                yield from (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+
+
+def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = module.split(".")
+    package = parts[: len(parts) - node.level + (1 if is_package else 0)]
+    return ".".join([*package, *([node.module] if node.module else [])])

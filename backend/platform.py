@@ -1,0 +1,24 @@
+"""What every service needs, made once by a process and handed down."""
+
+from dataclasses import dataclass
+
+from backend.db import Database
+from backend.messages import Messages
+from backend.settings import Settings
+
+
+@dataclass(frozen=True)
+class Platform:
+    settings: Settings
+    database: Database
+    messages: Messages
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Platform":
+        settings.home.mkdir(parents=True, exist_ok=True)
+        settings.store.mkdir(parents=True, exist_ok=True)
+        return cls(settings, Database(settings.database_url), Messages(settings))
+
+    def close(self) -> None:
+        self.messages.close()
+        self.database.close()
