@@ -109,11 +109,11 @@ class Platform:
 
     def _spawn(self) -> None:
         environment = {
+            "OCTAVO_SERVING_THREADS": str(max(1, (os.cpu_count() or 1) // 2)),
             **os.environ,
             "OCTAVO_HOME": str(self.home),
             "OCTAVO_PYTHON": sys.executable,
             "OCTAVO_EMBEDDED_BROKER": str(self.embedded_broker).lower(),
-            "OCTAVO_SERVING_THREADS": str(max(1, (os.cpu_count() or 1) // 2)),
             "PYTHONUNBUFFERED": "1",
         }
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(ROOT / "supervisord.conf")]
