@@ -5,6 +5,7 @@ the last snapshot inside it with beta doubled; nothing beyond it is released.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,14 +48,7 @@ def run(spec: DpoSpec, run: Run) -> None:
     pairs = read_pairs(run, tokenizer, policy.config.max_position_embeddings)
     preferences = with_reference(reference, tokenizer, pairs, spec.batch_pairs)
     prompts = encode_prompts(tokenizer, [pair.prompt for pair in pairs])
-    memory = {
-        "beta": spec.beta,
-        "retreats": 0,
-        "displacement": 0.0,
-        "alarm": False,
-        "kl": [0.0, 0.0, 0.0],
-        INSIDE: True,
-    }
+    memory = new_memory(spec)
     loop = Loop(run, spec, policy.train(), memory=memory)
     for step in loop.steps():
         if step == 0:
@@ -66,11 +60,21 @@ def run(spec: DpoSpec, run: Run) -> None:
         watch_displacement(loop, metrics)
         loop.memory[INSIDE] = False
         loop.update(loss, metrics)
-        if due(spec, loop) and not inside_bound(spec, loop, policy, reference, tokenizer, prompts):
+        if not due(spec, loop):
+            continue
+        if inside_bound(spec, loop, policy, reference, tokenizer, prompts):
+            loop.snapshot()
+        else:
             go_back(loop)
     if not run.stop_requested:
         loop.save_checkpoint(policy.config, tokenizer)
         run.folder.write_result(report(loop, len(pairs)))
+
+
+def new_memory(spec: DpoSpec) -> dict[str, Any]:
+    """What belongs to the training state besides weights: beta as it stands, retreats so far, the last measured KL."""
+    drift = {"kl": [0.0, 0.0, 0.0], INSIDE: True, "displacement": 0.0, "alarm": False}
+    return {"beta": spec.beta, "retreats": 0, "retreated_to": -1, **drift}
 
 
 def read_pairs(run: Run, tokenizer: Tokenizer, context: int) -> list[Pair]:
@@ -183,13 +187,21 @@ def inside_bound(
 
 
 def go_back(loop: Loop) -> None:
-    """Back inside the bound with beta doubled; after MAX_RETREATS of them that place is final."""
+    """Back inside the bound with beta doubled; after MAX_RETREATS of them that place is final.
+
+    A second breach from the same place says that the steps are too long for any beta: the rate is halved too.
+    """
+    earlier = loop.memory["retreated_to"]
     retreat(loop)
     loop.memory["retreats"] += 1
     loop.memory["beta"] *= 2
+    if loop.step == earlier:
+        loop.lr_scale /= 2
+    loop.memory["retreated_to"] = loop.step
     loop.snapshot()
     final = loop.memory["retreats"] > MAX_RETREATS
-    loop.run.log(f"back to step {loop.step}, " + ("which is final" if final else f"beta {loop.memory['beta']}"))
+    now = f"beta {loop.memory['beta']}, {loop.lr_scale} of the learning rate"
+    loop.run.log(f"back to step {loop.step}, " + ("which is final" if final else now))
 
 
 def report(loop: Loop, pairs: int) -> dict[str, object]:
@@ -200,6 +212,7 @@ def report(loop: Loop, pairs: int) -> dict[str, object]:
         "kl_interval": [low, high],
         "beta": loop.memory["beta"],
         "retreats": loop.memory["retreats"],
+        "lr_scale": loop.lr_scale,
         "displacement": loop.memory["displacement"],
         "displacement_alarm": loop.memory["alarm"],
         "steps": loop.step,

@@ -30,6 +30,7 @@ from trainer.stages.reward import batch_numbers
 KL_PROMPTS = 64
 MAX_RETREATS = 6
 SAMPLE_EVERY, SAMPLE_GROUPS = 10, 2
+SLOW, FAST, HACKED = 0.98, 0.9, 0.02  # smoothing of two averages of a reward, and the gap between them that counts
 MISMATCH_ALARM = 0.1  # mean |log p decoder - log p training| a token, nat: beyond it the two are not one policy
 
 
@@ -73,7 +74,8 @@ def run(spec: RlhfSpec, run: Run) -> None:
     dtype = resolve_precision(spec.precision, device)
     policy, reference = (load_model(checkpoint).to(device, dtype) for _ in range(2))
     problems = read_problems(run)
-    loop = Loop(run, spec, policy.train(), memory={"retreats": 0, "kl": [0.0, 0.0, 0.0], INSIDE: True})
+    memory = {"retreats": 0, "kl": [0.0, 0.0, 0.0], INSIDE: True, "averages": {}, "alarm": False}
+    loop = Loop(run, spec, policy.train(), memory=memory)
     for step in loop.steps():
         if step == 0:
             loop.snapshot()
@@ -83,6 +85,7 @@ def run(spec: RlhfSpec, run: Run) -> None:
         began = time.perf_counter()
         rollout = collect(spec, policy, tokenizer, batch, fresh_generator(spec.seed, step, 0, device))
         metrics = rollout_metrics(spec, rollout) | {"seconds/rollout": time.perf_counter() - began}
+        metrics["reward_hacking_alarm"] = watch_rewards(loop, metrics)
         if step % SAMPLE_EVERY == 0:
             save_sample(run, step, rollout)
         learn(spec, loop, policy, reference, tokenizer, rollout, metrics)
@@ -151,6 +154,24 @@ def rollout_metrics(spec: RlhfSpec, rollout: Rollout) -> dict[str, float]:
 
 def _columns(parts: Sequence[Parts]) -> dict[str, tuple[float, ...]]:
     return dict(zip(Parts._fields, zip(*parts, strict=True), strict=True))
+
+
+def watch_rewards(loop: Loop, metrics: dict[str, float]) -> float:
+    """1 while the composite reward rises and correctness falls: the policy collects the other parts instead.
+
+    Every step draws new problems, so correctness of the rollouts is quality on problems not trained on. Rising and
+    falling compare a fast with a slow moving average.
+    """
+    averages, rise = loop.memory["averages"], {}
+    for name in ("reward/total", "reward/correctness"):
+        fast, slow = averages.get(name, [metrics[name]] * 2)
+        averages[name] = [a * old + (1 - a) * metrics[name] for a, old in ((FAST, fast), (SLOW, slow))]
+        rise[name] = averages[name][0] - averages[name][1]
+    hacked = rise["reward/total"] > HACKED and rise["reward/correctness"] < -HACKED
+    if hacked and not loop.memory["alarm"]:
+        loop.run.log(f"alarm at step {loop.step}: the reward rises while fewer answers are right; raise its weight")
+    loop.memory["alarm"] = hacked
+    return float(hacked)
 
 
 def save_sample(run: Run, step: int, rollout: Rollout) -> None:

@@ -1,0 +1,95 @@
+"""A world small enough to learn in seconds: sums of two digits, and a real policy that gets some of them right."""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.trainer import tiny
+from trainer.alignment.answers import answer_logprobs, encode_answers, pack, question
+from trainer.artifacts import Run, RunFolder, new_folder, step_folder, write_jsonl
+from trainer.data.tokenizer import Tokenizer
+from trainer.model.mixtral import save_weights
+from trainer.model.transformer import Transformer
+from trainer.objectives import masked_mean
+from trainer.spec import Distractor, Problem
+
+VOCABULARY = 286
+HELD_OUT = 3  # every third sum is held out from training
+
+
+def worked(a: int, b: int, c: int) -> str:
+    return f"<think>{a} + {b} = {c}.</think>The answer is {c}."
+
+
+def problem(a: int, b: int) -> Problem:
+    prompt, c = f"{a} + {b} = ?", a + b
+    wrong = [Distractor(mistake=m, solution=worked(a, b, w), answer=str(w)) for m, w in (("off", c + 1), ("less", c - 1))]
+    return Problem(
+        id=hashlib.sha256(prompt.encode()).hexdigest()[:16],
+        family="small" if c < 10 else "carry",
+        level=1,
+        prompt=prompt,
+        solution=worked(a, b, c),
+        direct=f"The answer is {c}.",
+        answer=str(c),
+        distractors=tuple(wrong),
+    )
+
+
+def problems() -> list[Problem]:
+    return [problem(a, b) for a in range(1, 10) for b in range(1, 10)]
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train([text for p in problems() for text in (p.prompt, p.solution, p.direct)] * 5, VOCABULARY)
+
+
+@cache
+def policy(steps: int = 60) -> Transformer:
+    """Trained for seconds on direct and worked answers alike: sometimes right, sometimes wrong, mostly well-formed."""
+    torch.manual_seed(0)
+    model = tiny.network(tiny.config(vocab_size=VOCABULARY, num_hidden_layers=1, max_position_embeddings=48), std=0.05)
+    train = [p for i, p in enumerate(problems()) if i % HELD_OUT]
+    chats = [question(p.prompt) for p in train]
+    both = [*[p.solution for p in train], *[p.direct for p in train]]
+    rows = pack(encode_answers(tokenizer(), chats * 2, both), 256, tokenizer().pad_id)
+    adamw = torch.optim.AdamW(model.parameters(), lr=2e-2, weight_decay=0.0)
+    for step in range(steps):
+        adamw.param_groups[0]["lr"] = 2e-2 * (1 - step / steps)
+        masked_mean(-answer_logprobs(model, rows), rows.mask_BL).backward()
+        adamw.step()
+        adamw.zero_grad()
+    return model
+
+
+def checkpoint_run(path: Path) -> RunFolder:
+    """What an SFT job leaves."""
+    folder = RunFolder(path)
+    with new_folder(step_folder(folder.checkpoints, 60)) as target:
+        save_weights(target, policy().config, policy().state_dict(), tokenizer())
+    return folder
+
+
+def problems_run(path: Path) -> RunFolder:
+    """What a synthesize job leaves."""
+    folder, everything = RunFolder(path), problems()
+    with new_folder(folder.artifacts / "problems") as target:
+        write_jsonl(target / "train.jsonl", [p for i, p in enumerate(everything) if i % HELD_OUT])
+        bare = {"solution": "", "direct": "", "distractors": ()}
+        write_jsonl(target / "rl.jsonl", [p.model_copy(update=bare) for p in everything])
+        write_jsonl(target / "heldout.jsonl", everything[::HELD_OUT])
+    return folder
+
+
+def new_run(path: Path, spec: dict[str, Any], **more: RunFolder) -> Run:
+    """A run of a stage that reads a checkpoint and problems, made beside it unless given."""
+    inputs: dict[str, RunFolder] = {}
+    for role, make in (("checkpoint", checkpoint_run), ("problems", problems_run)):
+        if role not in more and not (role == "problems" and spec["kind"] == "dpo"):
+            folder = path.with_name(f"{path.name}-{role}")
+            inputs[role] = RunFolder(folder) if folder.exists() else make(folder)
+    return tiny.new_run(path, spec, inputs | more)
