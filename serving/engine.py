@@ -1,0 +1,234 @@
+"""The Engine protocol, and TorchEngine: step = schedule -> run -> postprocess, in a thread of its own."""
+
+import logging
+import queue
+import random
+import threading
+from collections.abc import Callable
+from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from serving.kv_cache import BlockPool
+from serving.request import Delta, Event, Failure, FinishReason, Request, TokenLogprob
+from serving.runner import Runner
+from serving.sampling import Sampler, sample, top_logprobs
+from serving.scheduler import Chunk, Scheduler, Sequence
+from serving.text_stream import TextStream
+from trainer.data.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+Emit = Callable[[Event], None]
+
+
+class EngineClosed(RuntimeError):
+    """The engine takes no more requests: its deployment was replaced or removed. Ask for the model again."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """A snapshot for metrics; the counts are requests, then blocks."""
+
+    running: int
+    waiting: int
+    used_blocks: int
+    num_blocks: int
+    preemptions: int
+
+
+class Engine(Protocol):
+    """What answers requests. `emit` is called from the engine's thread: deltas, the last one with a finish reason, or
+    a failure. After a cancel nothing is emitted any more."""
+
+    def submit(self, request: Request, emit: Emit) -> None:
+        """Raises EngineClosed after `close`."""
+
+    def cancel(self, request_id: str) -> None: ...
+
+    def close(self) -> None:
+        """Take no more requests; those taken are still answered."""
+
+    def join(self) -> None:
+        """Wait, after `close`, until all are answered."""
+
+    def abort(self) -> None:
+        """Fail what is not answered yet and stop."""
+
+    def is_alive(self) -> bool: ...
+
+    def stats(self) -> Stats: ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes of an engine: tokens a step, sequences at once, blocks and the tokens a block holds."""
+
+    max_batch_tokens: int
+    max_sequences: int
+    num_blocks: int
+    block_size: int
+
+
+@dataclass(eq=False)
+class _Live:
+    """A request that is being answered."""
+
+    request: Request
+    emit: Emit
+    sequence: Sequence
+    text: TextStream
+    sampler: Sampler
+
+
+@dataclass(frozen=True)
+class _Submit:
+    request: Request
+    emit: Emit
+
+
+@dataclass(frozen=True)
+class _Cancel:
+    request_id: str
+
+
+class _Wake:
+    """Look at the flags again."""
+
+
+class TorchEngine:
+    """Continuous batching over `trainer.model`; no request waits for another to end."""
+
+    def __init__(self, runner: Runner, tokenizer: Tokenizer, limits: Limits) -> None:
+        self.runner, self.tokenizer = runner, tokenizer
+        pool = BlockPool(limits.num_blocks, limits.block_size)
+        self.scheduler = Scheduler(pool, limits.max_batch_tokens, limits.max_sequences)
+        self._live: dict[str, _Live] = {}
+        self._inbox: queue.SimpleQueue[_Submit | _Cancel | _Wake] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # orders submit before close
+        self._closed = self._aborted = False
+        self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
+        self._thread.start()
+
+    # -- from any thread -------------------------------------------------------------------------------------------
+
+    def submit(self, request: Request, emit: Emit) -> None:
+        with self._lock:
+            if self._closed:
+                raise EngineClosed
+            self._inbox.put(_Submit(request, emit))
+
+    def cancel(self, request_id: str) -> None:
+        self._inbox.put(_Cancel(request_id))
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        self._inbox.put(_Wake())
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def abort(self) -> None:
+        with self._lock:
+            self._closed = self._aborted = True
+        self._inbox.put(_Wake())
+        self.join()
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def stats(self) -> Stats:
+        pool, scheduler = self.scheduler.pool, self.scheduler
+        waiting = len(scheduler.waiting) + self._inbox.qsize()
+        return Stats(len(scheduler.running), waiting, pool.used, pool.num_blocks, scheduler.preemptions)
+
+    # -- the engine's thread ---------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        try:
+            while not self._aborted:
+                self._read_inbox()
+                if self.scheduler.has_work():
+                    self.step()
+                elif self._closed and self._inbox.empty():
+                    return
+        finally:
+            # Also when a defect ends this thread: nobody may wait for an answer that cannot come.
+            with self._lock:
+                self._closed = True
+            self._read_inbox()
+            self._fail(list(self._live.values()), "the engine has stopped; try again")
+
+    def _read_inbox(self) -> None:
+        """Take in what has arrived; with nothing to do, wait for it."""
+        wait = not self.scheduler.has_work() and not self._closed
+        while wait or not self._inbox.empty():
+            wait = False
+            match self._inbox.get():
+                case _Submit(request, emit):
+                    self._start(request, emit)
+                case _Cancel(request_id) if request_id in self._live:
+                    self._end(self._live[request_id])
+
+    def step(self) -> None:
+        """One batch. What goes wrong in it ends its requests with an error, not the engine."""
+        chunks = self.scheduler.schedule()
+        try:
+            sampling, logits_NV = self.runner.run(chunks)
+            self.postprocess(sampling, logits_NV)
+        except Exception:
+            # The supervision point of the engine: any defect must reach the clients that wait for this batch.
+            logger.exception("a batch of %d requests failed", len(chunks))
+            live = [self._live[chunk.sequence.id] for chunk in chunks if chunk.sequence.id in self._live]
+            self._fail(live, "the engine failed on this request; the server's log says why")
+
+    def postprocess(self, sampling: Items[Chunk], logits_NV: Tensor) -> None:
+        """Sample, append, show, and end what is finished."""
+        rows = [self._live[chunk.sequence.id] for chunk in sampling]
+        logits_NV = logits_NV[:, : self.tokenizer.vocab_size]
+        tokens = sample(logits_NV, [live.sampler for live in rows])
+        for live, token, logits_V in zip(rows, tokens, logits_NV, strict=True):
+            live.sequence.tokens.append(token)
+            text, reason = self._show(live, token)
+            if reason is not None:
+                self._end(live)
+            live.emit(Delta(text, (token,), reason, _logprobs(live, token, logits_V)))
+
+    def _show(self, live: _Live, token: int) -> tuple[str, FinishReason | None]:
+        """The text a token adds, and why the answer ends with it, if it does."""
+        params = live.request.params
+        ended = token == self.tokenizer.end_id and not params.ignore_end
+        full = len(live.sequence.tokens) - len(live.request.prompt) >= params.max_tokens
+        text = "" if ended else live.text.push(token)
+        if (ended or full) and not live.text.stopped:
+            text += live.text.flush()
+        if ended or live.text.stopped:
+            return text, "stop"
+        return text, "length" if full else None
+
+    def _start(self, request: Request, emit: Emit) -> None:
+        sequence = Sequence(request.id, list(request.prompt))
+        text = TextStream(self.tokenizer.decode_stream(), request.params.stop)
+        sampler = Sampler(request.params, random.Random(request.params.seed))
+        self._live[request.id] = _Live(request, emit, sequence, text, sampler)
+        self.scheduler.add(sequence)
+
+    def _end(self, live: _Live) -> None:
+        del self._live[live.request.id]
+        self.scheduler.remove(live.sequence)
+
+    def _fail(self, failed: Items[_Live], message: str) -> None:
+        for live in failed:
+            self._end(live)
+            live.emit(Failure(message))
+
+
+def _logprobs(live: _Live, token: int, logits_V: Tensor) -> tuple[TokenLogprob, ...]:
+    count = live.request.params.logprobs
+    if count is None:
+        return ()
+    logprob, top = top_logprobs(logits_V, token, count)
+    return (TokenLogprob(token, logprob, tuple(top)),)

@@ -1,0 +1,139 @@
+"""An export folder -> an engine that has proved to compute what the trainer did."""
+
+import json
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from serving.engine import Engine, Limits, TorchEngine
+from serving.parity import TOLERANCE_FILE, Forward, check_parity, read_record
+from serving.runner import Runner
+from serving.scheduler import Chunk, Sequence
+from serving.settings import Settings
+from trainer.artifacts import file_sha256, folder_hashes
+from trainer.data.tokenizer import Tokenizer
+from trainer.model.config import ModelConfig
+from trainer.model.mixtral import load_model, read_config
+from trainer.model.transformer import Transformer
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that answers. `context` counts tokens of prompt and answer together."""
+
+    engine: Engine
+    tokenizer: Tokenizer
+    context: int
+    vocab_size: int
+    created: int  # seconds since the epoch
+
+
+def load_export(export: Path, settings: Settings) -> Served:
+    """Verify, load, check parity through the very path that answers, warm up, start.
+
+    Raises:
+        ValueError: the export is incomplete, damaged, or does not compute what was trained; or it does not fit.
+    """
+    verify_files(export)
+    config, tokenizer = read_config(export), Tokenizer.load(export)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise ValueError(
+            f"{export}: the tokenizer knows {tokenizer.vocab_size} tokens, the network only {config.vocab_size}"
+        )
+    return Served(
+        engine=_torch_engine(export, config, tokenizer, settings),
+        tokenizer=tokenizer,
+        context=config.max_position_embeddings,
+        vocab_size=tokenizer.vocab_size,
+        created=int(time.time()),
+    )
+
+
+def verify_files(folder: Path) -> None:
+    """Every file is what was written.
+
+    Raises:
+        ValueError: the folder is not complete, or a file is missing or changed; it is named.
+    """
+    for name, expected in folder_hashes(folder).items():
+        path = folder / name
+        if not path.is_file() or file_sha256(path) != expected:
+            raise ValueError(f"{path} is missing or not what was exported; run the export job again")
+
+
+def read_tolerance(export: Path) -> float:
+    """The largest difference of logits that the export job accepted, in float32."""
+    path = export / TOLERANCE_FILE
+    if not path.is_file():
+        raise ValueError(f"{export} has no {TOLERANCE_FILE}: it was not made by an export job")
+    return float(json.loads(path.read_text())["tolerance"])
+
+
+def paged_forward(runner: Runner, block_size: int) -> Forward:
+    """The network as the engine runs it: the prompt in two chunks and its last token alone, over a paged cache."""
+
+    @torch.inference_mode()
+    def forward(tokens: list[int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        blocks = list(range(-(-len(tokens) // block_size)))
+        sequence = Sequence("parity", tokens, blocks)
+        cuts = sorted({0, len(tokens) // 2, len(tokens) - 1, len(tokens)})
+        outputs = [runner.forward([Chunk(sequence, start, end - start)]) for start, end in pairwise(cuts)]
+        routers = zip(*(output.router_logits_TE for output in outputs), strict=True)
+        hidden_LD = torch.cat([output.hidden_BLD[0] for output in outputs])
+        return runner.model.logits(hidden_LD), tuple(torch.cat(parts) for parts in routers)
+
+    return forward
+
+
+def _torch_engine(export: Path, config: ModelConfig, tokenizer: Tokenizer, settings: Settings) -> TorchEngine:
+    limits = limits_for(config, settings)
+    model = load_model(export, torch.float32).to(_device(settings)).eval()
+    _prove(model, export, limits)
+    runner = Runner(model.to(getattr(torch, settings.serving_dtype)), limits.num_blocks, limits.block_size)
+    _warm_up(runner, limits)
+    return TorchEngine(runner, tokenizer, limits)
+
+
+def _device(settings: Settings) -> torch.device:
+    if settings.serving_device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(settings.serving_device)
+
+
+def limits_for(config: ModelConfig, settings: Settings) -> Limits:
+    """Blocks that the KV memory holds, but no more than all sequences at full length need.
+
+    Raises:
+        ValueError: the memory does not hold one sequence of the whole context.
+    """
+    bytes_per_number = 4 if settings.serving_dtype == "float32" else 2
+    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * bytes_per_number
+    block_size = settings.serving_block_size
+    one_context = -(-config.max_position_embeddings // block_size)
+    affordable = settings.serving_kv_megabytes * 2**20 // (per_token * block_size)
+    if affordable < one_context:
+        needed = -(-one_context * block_size * per_token // 2**20)
+        raise ValueError(
+            f"OCTAVO_SERVING_KV_MEGABYTES {settings.serving_kv_megabytes} is too little for one sequence of "
+            f"{config.max_position_embeddings} tokens; set it to at least {needed}"
+        )
+    num_blocks = min(affordable, one_context * settings.serving_max_sequences)
+    return Limits(settings.serving_batch_tokens, settings.serving_max_sequences, num_blocks, block_size)
+
+
+def _prove(model: Transformer, export: Path, limits: Limits) -> None:
+    record = read_record(export)
+    blocks = -(-int(record["lengths"].max()) // limits.block_size)
+    forward = paged_forward(Runner(model, blocks, limits.block_size), limits.block_size)
+    check_parity(forward, record, read_tolerance(export))
+
+
+def _warm_up(runner: Runner, limits: Limits) -> None:
+    """The first batches of a process are slow (kernels are chosen, memory is taken): not on a client's time."""
+    sequence = Sequence("warm-up", [0] * (limits.block_size + 1), [0, 1])
+    runner.run([Chunk(sequence, 0, limits.block_size)])
+    runner.run([Chunk(sequence, limits.block_size, 1)])
