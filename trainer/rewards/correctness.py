@@ -16,6 +16,9 @@ LONGEST_ANSWER = 200
 _INTEGER_OR_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _FRACTION = re.compile(r"(-?)(?:\\[dt]?frac\{([0-9]+)\}\{([0-9]+)\}|([0-9]+)\s*/\s*([0-9]+))")
 _SENTENCE_END = re.compile(r"\.(?=\s|$)|\n")
+_WELL_FORMED = re.compile(
+    rf"(?:<think>(?:(?!</?think>).)*</think>)?\s*{CLOSING} (?:(?!</?think>)(?:\.(?=\S)|[^.\n]))+\.", re.DOTALL
+)
 _NAMES = frozenset({"sqrt", "pi", "sin", "cos", "tan", "asin", "acos", "atan", "exp", "log", "ln", "oo"})
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 
@@ -91,7 +94,4 @@ def shows_work(completion: str) -> bool:
 
 def well_formed(completion: str) -> bool:
     """Working at most once, at the start and closed, then one closing sentence and nothing else."""
-    return (
-        re.fullmatch(r"(<think>((?!</?think>).)*</think>)?\s*The answer is \S[^\n]*\.", completion, re.DOTALL)
-        is not None
-    )
+    return _WELL_FORMED.fullmatch(completion) is not None
