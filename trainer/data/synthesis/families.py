@@ -1,0 +1,265 @@
+"""The families of problems: each draws numbers and says what is asked, what equation the answer solves, how to work
+it out, and which wrong plans people follow. A new family is one function with `@family`.
+
+Level 1 has two-digit numbers and each level one digit more; families whose working takes two operations stay with
+two digits at level 2 so that a solution keeps to about 90 tokens.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+from trainer.data.synthesis.working import Plan, add, multiply, subtract
+
+
+@dataclass(frozen=True)
+class Question:
+    """One problem before it is worked out. `wordings` ask the same; `equation` is linear in x, the answer."""
+
+    wordings: tuple[str, ...]
+    equation: str
+    plan: Plan
+    wrong_plans: Mapping[str, Plan] = field(default_factory=dict)
+
+
+Draw = Callable[[Random, int], Question]
+
+
+@dataclass(frozen=True)
+class Family:
+    name: str
+    subject: str
+    draw: Draw
+    levels: tuple[int, ...]
+
+
+FAMILIES: dict[str, Family] = {}
+POLYGONS = {4: "square", 5: "regular pentagon", 6: "regular hexagon", 7: "regular heptagon", 8: "regular octagon"}
+
+
+def family(subject: str, levels: tuple[int, ...] = (1, 2, 3, 4, 5)) -> Callable[[Draw], Draw]:
+    """Register a drawing function under its own name."""
+
+    def register(draw: Draw) -> Draw:
+        FAMILIES[draw.__name__] = Family(draw.__name__, subject, draw, levels)
+        return draw
+
+    return register
+
+
+def _number(rng: Random, digits: int) -> int:
+    return rng.randrange(10 ** (digits - 1), 10**digits)
+
+
+def _ordered(rng: Random, digits: int) -> tuple[int, int]:
+    """Two different numbers of at most `digits` digits, the larger first and with all of them."""
+    large = rng.randrange(10 ** (digits - 1) + 10, 10**digits)
+    return large, rng.randrange(10, large)
+
+
+def _addends(rng: Random, level: int, count: int) -> list[int]:
+    """Numbers whose sum has as many digits as each of them: two at levels 1 and 2, then one more a level."""
+    digits = max(2, level)
+    low, high = 10 ** (digits - 1), 10**digits if level > 1 else 50
+    while True:
+        drawn = [rng.randrange(low, high) for _ in range(count)]
+        if sum(drawn[:2]) < 10**digits:
+            return drawn
+
+
+@family("arithmetic")
+def addition(rng: Random, level: int) -> Question:
+    a, b = _number(rng, level + 1), _number(rng, level + 1)
+    return Question(
+        (f"What is {a} + {b}?", f"Compute {a} + {b}.", f"Add {a} and {b}.", f"Find the sum of {a} and {b}."),
+        f"x = {a} + {b}",
+        add(a, b),
+        {"wrong_operation": subtract(max(a, b), min(a, b))},
+    )
+
+
+@family("arithmetic")
+def subtraction(rng: Random, level: int) -> Question:
+    a, b = _ordered(rng, level + 1)
+    return Question(
+        (f"What is {a} - {b}?", f"Compute {a} - {b}.", f"Subtract {b} from {a}.", f"Find {a} minus {b}."),
+        f"x = {a} - {b}",
+        subtract(a, b),
+        {"wrong_operation": add(a, b)},
+    )
+
+
+@family("arithmetic")
+def multiplication(rng: Random, level: int) -> Question:
+    a, d = _number(rng, level + 1), rng.randrange(2, 10)
+    return Question(
+        (f"What is {a} * {d}?", f"Compute {a} * {d}.", f"Multiply {a} by {d}.", f"Find the product of {a} and {d}."),
+        f"x = {a}*{d}",
+        multiply(a, d),
+        {"wrong_operation": add(a, d)},
+    )
+
+
+@family("arithmetic")
+def sum_of_three(rng: Random, level: int) -> Question:
+    a, b, c = _addends(rng, level, 3)
+    return Question(
+        (f"What is {a} + {b} + {c}?", f"Compute {a} + {b} + {c}.", f"Add {a}, {b} and {c}."),
+        f"x = {a} + {b} + {c}",
+        add(add(a, b), c),
+        {"dropped_term": add(a, b), "sign_slip": subtract(add(a, b), c)},
+    )
+
+
+@family("algebra")
+def missing_addend(rng: Random, level: int) -> Question:
+    total, a = _ordered(rng, level + 1)
+    return Question(
+        (f"Solve x + {a} = {total}.", f"Solve {a} + x = {total}.", f"Find x if x + {a} = {total}."),
+        f"x + {a} = {total}",
+        subtract(total, a),
+        {"sign_slip": add(total, a)},
+    )
+
+
+@family("algebra")
+def missing_minuend(rng: Random, level: int) -> Question:
+    a, b = _number(rng, level + 1), _number(rng, level + 1)
+    return Question(
+        (f"Solve x - {a} = {b}.", f"Find x if x - {a} = {b}.", f"Which x gives x - {a} = {b}?"),
+        f"x - {a} = {b}",
+        add(b, a),
+        {"sign_slip": subtract(max(a, b), min(a, b))},
+    )
+
+
+@family("algebra")
+def missing_subtrahend(rng: Random, level: int) -> Question:
+    a, b = _ordered(rng, level + 1)
+    return Question(
+        (f"Solve {a} - x = {b}.", f"Find x if {a} - x = {b}.", f"Which x gives {a} - x = {b}?"),
+        f"{a} - x = {b}",
+        subtract(a, b),
+        {"sign_slip": add(a, b)},
+    )
+
+
+@family("algebra")
+def linear_value(rng: Random, level: int) -> Question:
+    """a + b*x at a small x."""
+    a, b, at = _number(rng, max(2, level)), rng.randrange(2, 10), rng.randrange(2, 10)
+    return Question(
+        (
+            f"Evaluate {a} + {b}x at x = {at}.",
+            f"Find {a} + {b}x for x = {at}.",
+            f"What is {a} + {b}x if x = {at}?",
+            f"Let x = {at}. Compute {a} + {b}x.",
+        ),
+        f"x = {a} + {b}*{at}",
+        add(multiply(b, at), a),
+        {"wrong_operation": add(add(b, at), a), "dropped_term": multiply(b, at)},
+    )
+
+
+@family("algebra")
+def next_term(rng: Random, level: int) -> Question:
+    """The term after three of an arithmetic sequence."""
+    digits = max(2, level)
+    step = rng.randrange(2, 30) if digits == 2 else _number(rng, digits - 1)
+    first = rng.randrange(10 ** (digits - 1), 10**digits - 2 * step)
+    second, third = first + step, first + 2 * step
+    terms = f"{first}, {second}, {third}"
+    return Question(
+        (f"What comes next: {terms}?", f"Continue the sequence {terms}.", f"Find the next term of {terms}."),
+        f"x - {third} = {second} - {first}",
+        add(third, subtract(second, first)),
+        {"wrong_formula": add(third, first), "sign_slip": subtract(third, subtract(second, first))},
+    )
+
+
+@family("geometry")
+def rectangle_perimeter(rng: Random, level: int) -> Question:
+    a, b = _addends(rng, level, 2)
+    return Question(
+        (
+            f"Find the perimeter of a rectangle with sides {a} and {b}.",
+            f"A rectangle has sides {a} and {b}. Find its perimeter.",
+            f"What is the perimeter of a {a} by {b} rectangle?",
+        ),
+        f"x/2 = {a} + {b}",
+        multiply(add(a, b), 2),
+        {"wrong_formula": add(a, b), "dropped_term": add(multiply(a, 2), b)},
+    )
+
+
+@family("geometry")
+def triangle_perimeter(rng: Random, level: int) -> Question:
+    while True:
+        a, b, c = _addends(rng, level, 3)
+        if 2 * max(a, b, c) < a + b + c:  # the triangle inequality
+            break
+    return Question(
+        (
+            f"Find the perimeter of a triangle with sides {a}, {b} and {c}.",
+            f"A triangle has sides {a}, {b} and {c}. Find its perimeter.",
+            f"What is the perimeter of a triangle with sides {a}, {b}, {c}?",
+        ),
+        f"x - {a} - {b} - {c} = 0",
+        add(add(a, b), c),
+        {"dropped_term": add(a, b), "wrong_formula": multiply(add(add(a, b), c), 2)},
+    )
+
+
+@family("geometry", levels=(2, 3, 4, 5))
+def polygon_perimeter(rng: Random, level: int) -> Question:
+    """Equal sides: one product. The number of sides hides in the name. Two-digit sides would give too few problems."""
+    side, count = _number(rng, level + 1), rng.choice(sorted(POLYGONS))
+    name = POLYGONS[count]
+    return Question(
+        (
+            f"Find the perimeter of a {name} of side {side}.",
+            f"A {name} has side {side}. Find its perimeter.",
+            f"What is the perimeter of a {name} of side {side}?",
+        ),
+        f"x/{count} = {side}",
+        multiply(side, count),
+        {"wrong_formula": multiply(side, count + 1), "wrong_operation": add(side, count)},
+    )
+
+
+@family("geometry", levels=(1, 2))
+def exterior_angle(rng: Random, level: int) -> Question:
+    """An exterior angle of a triangle is the sum of the two opposite inner ones."""
+    while True:
+        a, b = rng.randrange(10, 60 if level == 1 else 160), rng.randrange(10, 60 if level == 1 else 160)
+        if a + b < 180:
+            break
+    return Question(
+        (
+            f"Two angles of a triangle are {a} and {b}. Find the exterior angle at the third.",
+            f"A triangle has angles {a} and {b}. What is the exterior angle at the third?",
+            f"Find the exterior angle opposite to the angles {a} and {b} of a triangle.",
+        ),
+        f"180 - x = 180 - {a} - {b}",
+        add(a, b),
+        {"wrong_formula": subtract(180, add(a, b)), "sign_slip": subtract(max(a, b), min(a, b))},
+    )
+
+
+@family("geometry", levels=(3, 4, 5))
+def third_angle(rng: Random, level: int) -> Question:
+    """180 - (a + b); its three-digit difference makes the working too long for levels 1 and 2."""
+    while True:
+        a, b = rng.randrange(10, 40 * level), rng.randrange(10, 40 * level)
+        if a + b < 180:
+            break
+    return Question(
+        (
+            f"Two angles of a triangle are {a} and {b}. Find the third angle.",
+            f"A triangle has angles {a} and {b}. What is the third angle?",
+            f"Find the third angle of a triangle with angles {a} and {b}.",
+        ),
+        f"x + {a} + {b} = 180",
+        subtract(180, add(a, b)),
+        {"wrong_formula": add(a, b), "sign_slip": add(180, add(a, b))},
+    )
