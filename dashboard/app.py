@@ -1,5 +1,6 @@
 """The pages and who sees which; everything else is in views/."""
 
+from pathlib import Path
 from typing import Literal
 
 import streamlit as st
@@ -7,6 +8,9 @@ import streamlit as st
 from dashboard.client import ClientError
 from dashboard.login import current_user, log_out, login_page, restore
 from dashboard.ui import errors_shown, show_flash
+
+# A file of our own: a named icon would be fetched from the internet by every browser.
+ICON = Path(__file__).with_name("icon.svg")
 
 
 def pages(role: str) -> dict[str, list[st.Page]]:
@@ -51,7 +55,7 @@ def account() -> None:
 
 
 def main() -> None:
-    st.set_page_config(page_title="Octavo", page_icon=":material/menu_book:", layout="wide")
+    st.set_page_config(page_title="Octavo", page_icon=ICON, layout="wide")
     if not logged_in():
         st.navigation(pages("member"), position="hidden")
         login_page()

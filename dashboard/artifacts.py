@@ -13,7 +13,6 @@ from dashboard.ui import answer
 
 PAGE_ROWS = 20
 TEXT_ENDINGS = (".json", ".yaml", ".yml", ".txt", ".md", ".toml", "COMPLETE")
-REWARD_PARTS = ("reward", "correctness", "coherence", "diversity", "safety", "advantage")
 
 
 def artifact_section(job: Job) -> None:
@@ -25,7 +24,7 @@ def artifact_section(job: Job) -> None:
     st.dataframe(
         [{"File": item.path, "Size": formats.size(item.bytes)} for item in found],
         hide_index=True,
-        height=min(38 * len(found) + 40, 260),
+        height="content" if len(found) < 7 else 260,
     )
     readable = [item for item in found if item.path.endswith((".jsonl", *TEXT_ENDINGS))]
     by_path = {item.path: item for item in sorted(readable, key=lambda item: not item.path.endswith(".jsonl"))}
@@ -50,7 +49,7 @@ def rows_preview(job: Job, path: str) -> None:
     pages = -(-first.total // PAGE_ROWS)
     page = st.pagination(pages, key=f"rows-{path}-{search}") if pages > 1 else 1
     rows = first if page == 1 else client().rows(job.id, path, (page - 1) * PAGE_ROWS, PAGE_ROWS, search or "")
-    st.caption(f"{formats.number(first.total)} rows")
+    st.caption(f"{formats.number(first.total)} row{'s' if first.total != 1 else ''}")
     show_rows(path, rows.rows)
 
 
@@ -68,22 +67,20 @@ def show_rows(path: str, rows: tuple[dict[str, Any], ...]) -> None:
 
 
 def rollout(row: dict[str, Any]) -> None:
-    """One answer of the policy with its reward parts."""
-    parts = row.get("parts") or {}
-    numbers = {name: row[name] for name in ("reward", "advantage") if name in row} | parts
+    """One answer of the policy with its step, its reward parts and its advantage."""
+    numbers = [
+        f"{formats.words(name).lower()} {formats.number(value)}" for name, value in row.items() if is_number(value)
+    ]
     with st.container(border=True):
-        st.caption(
-            " · ".join(
-                [
-                    f"step {row.get('step', '–')}",
-                    *(f"{formats.words(name).lower()} {formats.number(value)}" for name, value in numbers.items()),
-                ]
-            )
-        )
+        st.caption(" · ".join(numbers))
         prompt, said = st.columns(2)
         prompt.markdown(formats.brief(row.get("prompt")))
         with said:
             answer(str(row.get("completion", "")))
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def text_preview(job: Job, item: Artifact) -> None:

@@ -11,22 +11,27 @@ from dashboard.curves import Curves, Points, thinned
 HEIGHT = 190
 
 
-def line_chart(lines: Mapping[str, Points], legend: str | None) -> alt.Chart:
-    """Lines over steps; `legend` titles the colours, None leaves it out."""
+def line_chart(lines: Mapping[str, Points], legend: str | None, height: int = HEIGHT) -> alt.Chart:
+    """Lines over steps, `height` pixels; `legend` titles the colours, None leaves it out."""
     rows = [
         {"step": step, "value": value, "line": label}
         for label, points in lines.items()
         for step, value in thinned(points)
     ]
-    color = alt.Color("line:N", title=legend, legend=alt.Legend(orient="bottom") if legend else None, sort=list(lines))
+    color = alt.Color(
+        "line:N",
+        title=legend,
+        legend=alt.Legend(orient="bottom", title=None, columns=4) if legend else None,
+        sort=list(lines),
+    )
     chart: alt.Chart = alt.Chart(alt.InlineData(values=rows))
     encoded: alt.Chart = chart.mark_line(strokeWidth=1.6, clip=True).encode(
-        x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=5, grid=False)),
-        y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4)),
+        x=alt.X("step:Q", title=None, axis=alt.Axis(tickCount=5, grid=False)),
+        y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4, format=".3~g")),
         color=color,
         tooltip=[alt.Tooltip("line:N", title=legend or "run"), "step:Q", alt.Tooltip("value:Q", format=".5g")],
     )
-    return encoded.properties(height=HEIGHT)
+    return encoded.properties(height=height)
 
 
 def curve_card(name: str, runs: Mapping[str, Curves]) -> None:
@@ -47,7 +52,7 @@ def load_card(curves: Curves) -> None:
         st.markdown(
             "**Expert load**", help="Share of the (token, choice) pairs that each expert received, mean over layers."
         )
-        st.altair_chart(line_chart(lines, "expert"), key="curve-load")
+        st.altair_chart(line_chart(lines, "expert", HEIGHT + 60), key="curve-load")
 
 
 def curve_grid(runs: Mapping[str, Curves]) -> None:

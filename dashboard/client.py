@@ -24,6 +24,8 @@ from dashboard.schemas import (
     Pipeline,
     Rows,
     Sampling,
+    System,
+    Usage,
     User,
 )
 from trainer.spec import Recipe
@@ -216,11 +218,11 @@ class Client:
     def deployments(self) -> list[Deployment]:
         return self.backend.ask(list[Deployment], "GET", "/deployments")
 
-    def system(self) -> dict[str, Any]:
-        return self.backend.ask(dict[str, Any], "GET", "/system")
+    def system(self) -> System:
+        return self.backend.ask(System, "GET", "/system")
 
-    def usage(self) -> list[dict[str, Any]]:
-        return self.backend.ask(list[dict[str, Any]], "GET", "/usage")
+    def usage(self) -> list[Usage]:
+        return self.backend.ask(list[Usage], "GET", "/usage")
 
     # -- serving -----------------------------------------------------------------------------------------------------
 

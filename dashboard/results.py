@@ -24,12 +24,30 @@ def show_result(kind: str, result: Mapping[str, Any]) -> None:
 def evaluation(result: Mapping[str, Any]) -> None:
     left, middle, right = st.columns(3)
     left.metric("Exact match", formats.percent(result.get("exact_match")), border=True)
-    middle.metric("With its 95 % interval", exact_match(result).partition("(")[2].rstrip(")") or "–", border=True)
-    right.metric("Against the baseline", difference(result).partition(" (")[0], border=True, help=difference(result))
-    rest = {
-        name: value for name, value in result.items() if not name.startswith(("exact_match", "baseline_difference"))
-    }
-    anything(rest)
+    middle.metric("Its 95 % interval", exact_match(result).partition("(")[2].rstrip(")") or "–", border=True)
+    right.metric("Against the baseline", difference(result).partition(" (")[0], border=True)
+    if result.get("baseline_difference"):
+        st.caption(f"Paired difference with its 95 % interval: {difference(result)}.")
+    for name in ("by_family", "by_level"):
+        if groups := result.get(name):
+            st.markdown(f"**Exact match {formats.words(name).lower()}**")
+            st.dataframe(group_rows(groups), hide_index=True, height="content", width=560)
+    shown = ("exact_match", "baseline_difference", "by_")
+    anything({name: value for name, value in result.items() if not name.startswith(shown)})
+
+
+def group_rows(groups: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The share of each group of problems, the weakest first."""
+    ranked = sorted(groups.items(), key=lambda item: item[1]["exact_match"])
+    return [
+        {
+            "Group": formats.words(name),
+            "Problems": group["n"],
+            "Exact match": formats.percent(group["exact_match"]),
+            "95 % interval": formats.interval(group["low"], group["high"]) if "low" in group else "–",
+        }
+        for name, group in ranked
+    ]
 
 
 def clean(result: Mapping[str, Any]) -> None:
@@ -83,5 +101,8 @@ def table_rows(value: Mapping[str, Any] | list[Mapping[str, Any]]) -> list[dict[
     rows = []
     for name, item in value.items():
         fields = item if isinstance(item, Mapping) else {"value": item}
-        rows.append({"Name": name} | {formats.words(str(key)): formats.brief(field) for key, field in fields.items()})
+        rows.append(
+            {"Name": formats.words(name)}
+            | {formats.words(str(key)): formats.brief(field) for key, field in fields.items()}
+        )
     return rows

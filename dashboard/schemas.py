@@ -126,6 +126,58 @@ class Deployment(Schema):
     job: str | None = None
 
 
+class Device(Schema):
+    kind: str
+    name: str
+    cores: int
+
+
+class Space(Schema):
+    """In bytes."""
+
+    total: int
+    used: int
+
+
+class Worker(Schema):
+    id: str
+    host: str
+    device: str
+    seen: float
+    alive: bool
+    job: str | None = None
+
+
+class Queue(Schema):
+    """Jobs by state; `messages` lie in the broker, None when it does not answer."""
+
+    waiting: int
+    queued: int
+    running: int
+    messages: int | None = None
+
+
+class System(Schema):
+    version: str
+    device: Device
+    cpu_percent: float
+    memory: Space
+    disk: Space
+    workers: tuple[Worker, ...] = ()
+    queue: Queue
+
+
+class Usage(Schema):
+    """What one key used of one model."""
+
+    key: str
+    user: str | None = None
+    model: str
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
 class TokenUsage(Schema):
     prompt_tokens: int
     completion_tokens: int

@@ -22,6 +22,9 @@ STATES: dict[str, tuple[Color, str]] = {
     "cancelled": ("orange", ":material/cancel:"),
     "loading": ("blue", ":material/pending:"),
     "ready": ("green", ":material/check_circle:"),
+    "unreachable": ("orange", ":material/link_off:"),
+    "alive": ("green", ":material/favorite:"),
+    "gone": ("gray", ":material/heart_broken:"),
 }
 
 

@@ -67,10 +67,8 @@ def buttons(pair: BlindPair) -> None:
 
 def progress() -> None:
     summary = client().label_summary()
-    left, middle, right = st.columns(3)
-    left.metric("Left to judge", formats.number(summary.remaining))
-    middle.metric("Judged by you", formats.number(summary.mine))
-    right.metric("Judged in all", formats.number(summary.labelled))
+    st.metric("Pairs left to judge", formats.number(summary.remaining), border=True)
+    st.caption(f"{formats.number(summary.mine)} judged by you · {formats.number(summary.labelled)} in all")
 
 
 def import_form() -> None:
@@ -95,7 +93,7 @@ def import_form() -> None:
 
 def page() -> None:
     st.title("Label")
-    main, side = st.columns([3, 1], gap="large")
+    main, side = st.columns([2.3, 1], gap="large")
     with side:
         progress()
         with st.expander("Guidelines", expanded=True, icon=":material/rule:"):

@@ -94,29 +94,33 @@ def drop_empty_answer() -> None:
 
 
 def answer_question(model: str, sampling: Sampling) -> None:
-    with st.container():
-        try:
-            stream_answer(model, sampling)
-        except ClientError:
-            drop_empty_answer()
-            raise
+    """Stream, then show the page again with the answer among its turns."""
+    try:
+        stream_answer(model, sampling)
+    except ClientError:
+        drop_empty_answer()
+        raise
     st.rerun()
 
 
 def chat(model: str, sampling: Sampling) -> None:
+    """The turns, and below them the field for the next one."""
     drop_empty_answer()
-    question = st.chat_input("Ask the model", key="question")
-    if question:
+    place = st.container()
+    if question := st.chat_input("Ask the model", key="question"):
         conversation().append(Message(role="user", content=question))
-    for message in conversation():
-        with st.chat_message(message.role):
-            answer(message.content)
-    if question:
         st.session_state.pop("usage", None)
-        with errors_shown():
-            answer_question(model, sampling)
-    elif usage := st.session_state.get("usage"):
-        st.caption(usage)
+    with place:
+        if not conversation():
+            st.caption("Ask something; the answer streams in here.")
+        for message in conversation():
+            with st.chat_message(message.role):
+                answer(message.content)
+        if question:
+            with errors_shown():
+                answer_question(model, sampling)
+        elif usage := st.session_state.get("usage"):
+            st.caption(usage)
 
 
 def last_prompt() -> tuple[Message, ...]:
@@ -160,7 +164,7 @@ def tools(model: str, sampling: Sampling) -> None:
 
 def page() -> None:
     st.title("Playground")
-    main, side = st.columns([3, 1], gap="large")
+    main, side = st.columns([2.3, 1], gap="large")
     with side:
         model = choose_model()
         if model is None:

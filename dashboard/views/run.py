@@ -1,7 +1,6 @@
 """One job: state, live curves, log, result, artifacts and spec; another run can be laid over it."""
 
 import time
-from collections.abc import Mapping
 
 import streamlit as st
 
@@ -65,41 +64,46 @@ def actions(job: Job) -> None:
         st.rerun()
 
 
-def curves_section(job: Job, others: Mapping[str, Job]) -> None:
+def curves_section(job: Job, other: Job | None) -> None:
     curves = curves_of(job)
     if not curves.values:
         st.info("No metrics yet; they appear with the first step." if job.active else "This run recorded no metrics.")
         return
     runs = {job.name: curves}
-    if other := others.get(st.session_state.get("compare") or ""):
+    if other is not None:
         runs[f"{other.name} ({other.id[:8]})"] = curves_of(other)
     curve_grid(runs)
 
 
-def compare_choice(job: Job) -> dict[str, Job]:
-    """Let another training run be chosen; returns those there are by id. The choice is kept in the URL."""
+def compare_choice(job: Job) -> Job | None:
+    """Let another training run be laid over this one; the choice is kept in the URL by its id."""
     others = {other.id: other for other in client().jobs() if other.id != job.id and other.kind in TRAINING}
+    wanted = st.query_params.get("compare")
 
     def label(id: str) -> str:
-        return f"{others[id].name} · {formats.ago(others[id].created)} · {id[:8]}"
+        return f"{others[id].name} · {formats.clock(others[id].created)} · {id[:8]}"
 
-    st.selectbox(
+    index = list(others).index(wanted) if wanted in others else None
+    chosen = st.selectbox(
         "Compare with",
         list(others),
-        index=None,
+        index=index,
         format_func=label,
-        key="compare",
         placeholder="another run",
-        bind="query-params",
         width=420,
+        key="compare-with",
     )
-    return others
+    if chosen is None:
+        st.query_params.pop("compare", None)
+        return None
+    st.query_params["compare"] = chosen
+    return others[chosen]
 
 
 def log_section(job: Job) -> None:
     """The end of the log; what was read before is kept, so a refresh asks for the rest only."""
     kept: dict[str, tuple[str, int]] = st.session_state.setdefault("logs", {})
-    text, offset = kept.get(job.id, ("", 0))
+    text, offset = kept.get(job.id, ("", -LOG_CHARACTERS))
     for _ in range(BATCHES):
         log = client().log(job.id, offset)
         text, offset = (text + log.text)[-LOG_CHARACTERS:], log.next
@@ -120,9 +124,9 @@ def spec_section(job: Job) -> None:
         st.caption(f"Run folder: {job.run_folder}")
 
 
-def section(name: str, job: Job, others: Mapping[str, Job]) -> None:
+def section(name: str, job: Job, other: Job | None) -> None:
     if name == "Curves":
-        curves_section(job, others)
+        curves_section(job, other)
     elif name == "Result":
         show_result(job.kind, client().result(job.id) if job.state == "succeeded" else {})
     elif name == "Log":
@@ -133,13 +137,13 @@ def section(name: str, job: Job, others: Mapping[str, Job]) -> None:
         spec_section(job)
 
 
-def live(job_id: str, was_active: bool, name: str, others: Mapping[str, Job]) -> None:
+def live(job_id: str, was_active: bool, name: str, other: Job | None) -> None:
     """What changes while the run goes on."""
     with errors_shown():
         job = client().job(job_id)
         if was_active and not job.active:
             st.rerun()
-        section(name, job, others)
+        section(name, job, other)
 
 
 def live_header(job_id: str, was_active: bool) -> None:
@@ -189,8 +193,8 @@ def page() -> None:
         label_visibility="collapsed",
     )
     name = chosen if isinstance(chosen, str) else first
-    others = compare_choice(job) if name == "Curves" and job.kind in TRAINING else {}
-    st.fragment(live, run_every=every if name in ("Curves", "Log") else None)(job_id, job.active, name, others)
+    other = compare_choice(job) if name == "Curves" and job.kind in TRAINING else None
+    st.fragment(live, run_every=every if name in ("Curves", "Log") else None)(job_id, job.active, name, other)
 
 
 if __name__ == "__main__":

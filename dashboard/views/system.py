@@ -1,26 +1,57 @@
 """The machine, its workers, what is deployed, who may come in and what they used."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import streamlit as st
 
 from dashboard import formats
 from dashboard.login import client, current_user
-from dashboard.results import anything
+from dashboard.schemas import Space, System, Worker
 from dashboard.ui import REFRESH_S, badge, errors_shown
 
 ROLES = ["member", "labeller", "admin"]
 
 
-def machine(system: Mapping[str, Any]) -> None:
-    anything({name: value for name, value in system.items() if name != "workers"})
+def machine(system: System) -> None:
+    """What there is, and how much of it is in use."""
+    st.caption(f"{system.device.name} · {system.device.cores} cores · version {system.version}")
+    processor, memory, disk, queue = st.columns(4)
+    processor.metric("Processor", f"{system.cpu_percent:.0f} %", border=True)
+    memory.metric("Memory used", *used(system.memory), delta_color="off", delta_arrow="off", border=True)
+    disk.metric("Disk used", *used(system.disk), delta_color="off", delta_arrow="off", border=True)
+    waiting = system.queue.waiting + system.queue.queued
+    queue.metric(
+        "Jobs running", system.queue.running, f"{waiting} waiting", delta_color="off", delta_arrow="off", border=True
+    )
+    if system.queue.messages is None:
+        st.error("The broker does not answer, so no job can start; look at its log.", icon=":material/error:")
+
+
+def used(space: Space) -> tuple[str, str]:
+    return formats.size(space.used), f"of {formats.size(space.total)}"
+
+
+def workers(found: tuple[Worker, ...]) -> None:
+    st.subheader("Workers")
+    if not any(worker.alive for worker in found):
+        st.warning("No worker is alive; jobs wait until one starts.", icon=":material/warning:")
+    for worker in found:
+        name, state, doing, seen = st.columns([3, 2, 3, 2], vertical_alignment="center")
+        name.markdown(f"**{worker.host}** · {worker.device}")
+        with state:
+            badge("alive" if worker.alive else "gone")
+        with doing:
+            if worker.job:
+                st.page_link("views/run.py", label=f"run {worker.job[:8]}", query_params={"id": worker.job})
+            else:
+                st.caption("idle")
+        seen.caption(f"seen {formats.ago(worker.seen)}")
 
 
 @st.fragment(run_every=REFRESH_S * 2)
 def live_system() -> None:
     with errors_shown():
-        machine(client().system())
+        system = client().system()
+        machine(system)
+        workers(system.workers)
 
 
 def deployments() -> None:
@@ -39,21 +70,27 @@ def deployments() -> None:
 def usage() -> None:
     st.subheader("Usage")
     rows = client().usage()
-    if rows:
-        st.dataframe(
-            [{formats.words(name): formats.brief(value) for name, value in row.items()} for row in rows],
-            hide_index=True,
-            height="content",
-        )
-    else:
+    if not rows:
         st.caption("No request has been answered yet.")
+        return
+    table = [
+        {
+            "User": row.user or row.key,
+            "Model": row.model,
+            "Requests": row.requests,
+            "Tokens in": row.prompt_tokens,
+            "Tokens out": row.completion_tokens,
+        }
+        for row in rows
+    ]
+    st.dataframe(table, hide_index=True, height="content")
 
 
 def users() -> None:
     """People and their roles; an administrator adds one and sees the new key once."""
     st.subheader("Users")
     st.dataframe([{"Name": user.name, "Role": user.role} for user in client().users()], hide_index=True, width=420)
-    with st.form("user", border=True, width=420):
+    with st.form("new_user", border=True, width=420):
         name = st.text_input("Name of the new user")
         role = st.selectbox("Role", ROLES)
         if st.form_submit_button("Add user"):

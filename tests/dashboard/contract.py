@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 KEY = "octavo-test-key"
@@ -71,6 +71,7 @@ RESULTS: dict[str, dict[str, Any]] = {
         "domains": {"code": 0.31, "science": 0.2, "general": 0.49},
     },
     "evaluate-sft": {
+        "shows_work": 0.5,
         "exact_match": 0.41,
         "exact_match_interval": [0.367, 0.454],
         "n": 500,
@@ -90,7 +91,7 @@ STATES = {
 }
 ARTIFACTS: dict[str, dict[str, str]] = {
     "clean": {
-        "documents/part-0.jsonl": '{"id": "d1", "text": "A document about tensors."}\n{"id": "d2", "text": "Another one."}\n'
+        "documents/part-0.jsonl": '{"id": "d1", "text": "About tensors."}\n{"id": "d2", "text": "Another one."}\n'
     },
     "rlhf": {
         "rollouts.jsonl": json.dumps(
@@ -100,7 +101,8 @@ ARTIFACTS: dict[str, dict[str, str]] = {
                 "completion": "<think>7 + 5 = 12, write 2 carry 1.</think>The answer is 12.",
                 "reward": 0.81,
                 "advantage": 1.2,
-                "parts": {"correctness": 1.0, "coherence": 0.5, "diversity": 0.6, "safety": 1.0},
+                "correctness": 1.0,
+                "coherence": 0.5,
             }
         )
         + "\n"
@@ -206,18 +208,19 @@ def failure(status: int, message: str) -> JSONResponse:
     return JSONResponse({"error": {"code": "refused", "message": message}}, status_code=status)
 
 
+class Refused(Exception):
+    """An answer in the platform's error shape."""
+
+
 def build(platform: Platform) -> FastAPI:
-    app = FastAPI()
-
-    @app.middleware("http")
-    async def guard(request: Request, call_next: Any) -> Response:
+    async def guard(request: Request) -> None:
         if request.headers.get("authorization") != f"Bearer {KEY}":
-            return failure(401, "This key is not known; ask an administrator for another one.")
+            raise Refused(401, "This key is not known; ask an administrator for another one.")
         if request.url.path in platform.refuse:
-            return failure(*platform.refuse[request.url.path])
-        answered: Response = await call_next(request)
-        return answered
+            raise Refused(*platform.refuse[request.url.path])
 
+    app = FastAPI(dependencies=[Depends(guard)])
+    app.exception_handler(Refused)(lambda request, error: failure(*error.args))
     people_and_pipelines(app, platform)
     jobs(app, platform)
     preferences(app, platform)
@@ -237,10 +240,15 @@ def people_and_pipelines(app: FastAPI, platform: Platform) -> None:
 
     @app.get("/system")
     def system() -> dict[str, Any]:
+        worker = {"id": "w1", "host": "node", "device": "cpu", "started": NOW, "seen": NOW, "alive": True, "job": None}
         return {
-            "device": "cpu",
-            "workers": [{"id": "w1", "host": "node", "device": "cpu", "seen": NOW}],
-            "queue_length": 1,
+            "version": "0.1.0",
+            "device": {"kind": "cpu", "name": "A processor", "cores": 2},
+            "cpu_percent": 37.5,
+            "memory": {"total": 24_000_000_000, "used": 9_500_000_000},
+            "disk": {"total": 100_000_000_000, "used": 40_000_000_000},
+            "workers": [worker],
+            "queue": {"waiting": 0, "queued": 1, "running": 1, "messages": 1},
         }
 
     @app.post("/users", status_code=201)
@@ -393,6 +401,7 @@ def served(platform: Platform, port: int = 0) -> Iterator[str]:
     """The platform on a port of this machine; yields its URL."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))
+        listener.listen()  # so that a request made before the server runs waits instead of being refused
         server = uvicorn.Server(uvicorn.Config(build(platform), log_level="warning", lifespan="off"))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -1,0 +1,255 @@
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard.sessions import sessions
+from tests.dashboard.conftest import Open, texts
+from tests.dashboard.contract import KEY, Platform
+
+
+def button(app: AppTest, label: str) -> AppTest:
+    """Press the one button of that label."""
+    [found] = [item for item in app.button if item.label == label]
+    return found.click().run()
+
+
+def tables(app: AppTest) -> str:
+    return "\n".join(frame.value.to_string() for frame in app.dataframe)
+
+
+# -- login -----------------------------------------------------------------------------------------------------------
+
+
+def test_login_takes_a_key_and_hands_the_page_a_ticket(open_page: Open) -> None:
+    app = open_page("pipelines", key=None)
+    assert [field.label for field in app.text_input] == ["API key"]
+    app.text_input[0].input("wrong")
+    button(app, "Log in")
+    assert "ask an administrator" in texts(app)
+    app.text_input[0].input(KEY)
+    button(app, "Log in")
+    assert app.title[0].value == "Pipelines"
+    ticket = app.session_state["ticket"]
+    assert ticket in app.get("html")[0].value
+    assert KEY not in app.get("html")[0].value
+    assert sessions().claim(ticket) == app.session_state["token"]
+    app.run()
+    assert not app.get("html")
+
+
+def test_logging_out_forgets_the_login(open_page: Open) -> None:
+    app = open_page("pipelines")
+    token = app.session_state["token"]
+    button(app, "Log out")
+    assert sessions().find(token) is None
+    assert [field.label for field in app.text_input] == ["API key"]
+
+
+def test_a_key_that_was_withdrawn_leads_back_to_the_login(open_page: Open) -> None:
+    app = open_page("pipelines", key="withdrawn")
+    assert [field.label for field in app.text_input] == ["API key"]
+    assert "no longer accepted" in texts(app)
+
+
+def test_no_backend_is_a_sentence_with_its_address(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCTAVO_BACKEND_URL", "http://127.0.0.1:9")
+    app = open_page("pipelines")
+    assert "The backend at http://127.0.0.1:9 cannot be reached" in texts(app)
+    assert not app.exception
+
+
+@pytest.mark.parametrize("page", ["pipelines", "pipeline", "run", "label", "playground", "system"])
+def test_every_page_shows_the_backends_error_as_a_sentence(open_page: Open, platform: Platform, page: str) -> None:
+    sentence = "The database is being upgraded; try again in a minute."
+    asked = ("/recipes", "/pipelines", "/pipelines/pipe1", "/jobs/pipe1-rlhf", "/pairs/next", "/deployments", "/system")
+    platform.refuse = dict.fromkeys(asked, (503, sentence))
+    app = open_page(page, id={"pipeline": "pipe1", "run": "pipe1-rlhf"}.get(page, ""))
+    assert sentence in texts(app)
+    assert not app.exception
+
+
+# -- pipelines -------------------------------------------------------------------------------------------------------
+
+
+def test_starting_a_pipeline_sends_only_what_was_changed(open_page: Open, platform: Platform) -> None:
+    app = open_page("pipelines")
+    [steps] = [field for field in app.number_input if field.label == "Steps of sft"]
+    assert steps.value == 400
+    steps.set_value(25)
+    button(app, "Start pipeline")
+    assert platform.started == [{"recipe": "nano", "overrides": {"sft": {"steps": 25}}, "reuse": True}]
+
+
+def test_the_pipeline_page_lists_jobs_and_evaluations(open_page: Open) -> None:
+    app = open_page("pipeline", id="pipe1")
+    assert app.title[0].value == "nano"
+    assert "40 of 120 · 1 min 35 s left" in [bar.proto.text for bar in app.get("progress")]
+    assert "41.0 % (36.7 to 45.4 %)" in tables(app)
+
+
+def test_cancel_and_retry_act_on_the_jobs(open_page: Open, platform: Platform) -> None:
+    app = open_page("pipeline", id="pipe1")
+    button(app, "Cancel pipeline")
+    assert platform.jobs["pipe1-rlhf"]["state"] == "cancelled"
+    button(app, "Retry")
+    assert platform.jobs["pipe1-rlhf"]["state"] == "queued"
+
+
+def test_an_unknown_pipeline_is_a_sentence(open_page: Open) -> None:
+    assert "There is no pipeline 'gone'." in texts(open_page("pipeline", id="gone"))
+
+
+# -- run -------------------------------------------------------------------------------------------------------------
+
+
+def test_curves_grow_by_what_came_since(open_page: Open, platform: Platform) -> None:
+    app = open_page("run", id="pipe1-rlhf")
+    headings = texts(app)
+    for curve in ("Loss", "Lr", "Reward · correctness", "Reward · safety", "Exact match", "Expert load"):
+        assert f"**{curve}**" in headings
+    assert platform.metric_requests == [0, 25, 40]
+    platform.metric_steps = 42
+    app.run()
+    assert platform.metric_requests[3:] == [40, 42]
+    assert app.session_state["curves"]["pipe1-rlhf"].points("loss")[-1][0] == 42
+
+
+def test_a_new_attempt_starts_its_curves_afresh(open_page: Open, platform: Platform) -> None:
+    app = open_page("run", id="pipe1-rlhf")
+    platform.jobs["pipe1-rlhf"]["attempt"] = 2
+    platform.metric_steps = 12
+    app.run()
+    assert [step for step, _ in app.session_state["curves"]["pipe1-rlhf"].points("loss")] == list(range(1, 13))
+
+
+def test_another_run_is_laid_over_and_named_in_the_url(open_page: Open) -> None:
+    app = open_page("run", id="pipe1-rlhf")
+    [choice] = [box for box in app.selectbox if box.label == "Compare with"]
+    choice.set_value("pipe1-sft").run()
+    assert app.query_params["compare"] == "pipe1-sft"
+    assert set(app.session_state["curves"]) == {"pipe1-rlhf", "pipe1-sft"}
+    again = open_page("run", id="pipe1-rlhf", compare="pipe1-sft")
+    assert set(again.session_state["curves"]) == {"pipe1-rlhf", "pipe1-sft"}
+
+
+@pytest.mark.parametrize(
+    ("job", "section", "shown"),
+    [
+        ("clean", "Result", "Low entropy"),
+        ("evaluate-sft", "Result", "36.7 to 45.4 %"),
+        ("rlhf", "Log", "step 40 loss 0.512"),
+        ("clean", "Artifacts", "About tensors."),
+        ("rlhf", "Artifacts", "correctness 1"),
+        ("sft", "Spec", "Intermediate size"),
+    ],
+)
+def test_each_section_shows_what_the_run_left(open_page: Open, job: str, section: str, shown: str) -> None:
+    app = open_page("run", id=f"pipe1-{job}", section=section)
+    assert shown in texts(app) + tables(app)
+    assert not app.exception
+
+
+def test_a_failed_run_says_why_and_can_be_retried(open_page: Open, platform: Platform) -> None:
+    platform.jobs["pipe1-rlhf"] |= {"state": "failed", "error": "loss is not finite at step 3; lower optimizer.lr"}
+    app = open_page("run", id="pipe1-rlhf")
+    assert "loss is not finite at step 3" in texts(app)
+    button(app, "Retry run")
+    assert platform.jobs["pipe1-rlhf"]["state"] == "queued"
+
+
+# -- label -----------------------------------------------------------------------------------------------------------
+
+
+def test_labels_carry_position_and_choice_until_none_is_left(open_page: Open, platform: Platform) -> None:
+    app = open_page("label")
+    assert "What is 17 + 26?" in texts(app)
+    shortcuts = {item.label: item.proto.shortcut.lower() for item in app.button if item.proto.shortcut}
+    assert shortcuts == {"A is better": "a", "B is better": "b", "Tie": "t", "Both bad": "x", "Skip": "s"}
+    button(app, "A is better")
+    button(app, "Tie")
+    assert [(label["pair"], label["position"], label["choice"]) for label in platform.labels] == [
+        ("p1", "ab", "left"),
+        ("p2", "ba", "tie"),
+    ]
+    assert all(label["seconds"] >= 0 for label in platform.labels)
+    assert "Nothing is left to judge" in texts(app)
+
+
+def test_a_press_meant_for_the_last_pair_judges_nothing(open_page: Open, platform: Platform) -> None:
+    app = open_page("label")
+    keys = {item.key for item in app.button if item.proto.shortcut}
+    button(app, "Skip")
+    assert keys.isdisjoint({item.key for item in app.button if item.proto.shortcut})
+
+
+def test_pairs_come_from_a_reward_job(open_page: Open, platform: Platform) -> None:
+    app = open_page("label")
+    button(app, "Import pairs from a reward job")
+    assert platform.imports == [{"job": "pipe1-reward", "limit": 50}]
+
+
+def test_a_labeller_starts_on_the_label_page_without_import(open_page: Open, platform: Platform) -> None:
+    platform.role = "labeller"
+    app = open_page("pipelines")
+    assert app.title[0].value == "Label"
+    assert "Import pairs from a reward job" not in [item.label for item in app.button]
+
+
+# -- playground ------------------------------------------------------------------------------------------------------
+
+
+def test_the_playground_streams_folds_the_thinking_and_reports_usage(open_page: Open, platform: Platform) -> None:
+    app = open_page("playground")
+    app.chat_input[0].set_value("What is 40 + 2?").run()
+    assert "The answer is 42." in texts(app)
+    assert "<think>" not in texts(app)
+    assert "Thinking" in [folded.label for folded in app.expander]
+    assert "11 tokens in · 23 tokens out" in texts(app)
+    assert platform.chats[0]["messages"] == [{"role": "user", "content": "What is 40 + 2?"}]
+
+
+def test_the_conversation_survives_a_refresh(open_page: Open) -> None:
+    app = open_page("playground")
+    app.chat_input[0].set_value("What is 40 + 2?").run()
+    again = open_page("playground")
+    again.session_state["token"] = app.session_state["token"]
+    assert "The answer is 42." in texts(again.run())
+
+
+def test_two_answers_become_a_pair(open_page: Open, platform: Platform) -> None:
+    app = open_page("playground")
+    app.chat_input[0].set_value("What is 40 + 2?").run()
+    button(app, "Generate two and save as pair")
+    [pair] = platform.pairs_saved
+    assert pair["a"] != pair["b"]
+    assert pair["prompt"] == [{"role": "user", "content": "What is 40 + 2?"}]
+    assert pair["origin"] == "playground:octavo-nano"
+
+
+def test_a_refused_question_is_a_sentence_and_no_turn(open_page: Open, platform: Platform) -> None:
+    platform.refuse["/v1/chat/completions"] = (400, "The prompt has 300 tokens, but the context holds 256.")
+    app = open_page("playground")
+    app.chat_input[0].set_value("long").run()
+    assert "300 tokens, but the context holds 256" in texts(app)
+    login = sessions().find(app.session_state["token"])
+    assert login is not None
+    assert [turn.role for turn in login.conversation] == ["user"]
+
+
+# -- system ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_administrator_adds_a_user_and_sees_the_key_once(open_page: Open, platform: Platform) -> None:
+    app = open_page("system")
+    assert "Memory used: 9.5 GB" in texts(app)
+    [name] = [field for field in app.text_input if field.label == "Name of the new user"]
+    name.input("Grace")
+    button(app, "Add user")
+    assert platform.users[-1]["name"] == "Grace"
+    assert "a-new-key" in texts(app)
+    app.run()
+    assert "a-new-key" not in texts(app)
+
+
+def test_members_do_not_see_the_users(open_page: Open, platform: Platform) -> None:
+    platform.role = "member"
+    assert "Users" not in [heading.value for heading in open_page("system").subheader]
