@@ -20,10 +20,10 @@ from backend.jobs.tables import JobRow
 from backend.jobs.watch import Watcher
 from backend.platform import Platform
 from trainer.artifacts import Run, RunFolder, complete_steps
-from trainer.spec import Job, JobKind
+from trainer.process import EXIT_CANCELLED, EXIT_FAILED
+from trainer.spec import Job
 
 logger = logging.getLogger(__name__)
-EXIT_FAILED, EXIT_CANCELLED = 1, 3
 POLL_SECONDS = 0.5
 CHILD = Path(__file__).with_name("child.py")
 
@@ -71,7 +71,7 @@ def _prepare(platform: Platform, mine: Claim) -> JobRow:
     return row
 
 
-def command_for(platform: Platform, kind: JobKind | str, run: RunFolder) -> list[str]:
+def command_for(platform: Platform, kind: str, run: RunFolder) -> list[str]:
     if kind == "export":
         return [sys.executable, "-m", "serving.export", str(run.path)]
     return [*platform.settings.trainer_command, str(run.path)]

@@ -40,7 +40,7 @@ def _workers(platform: Platform) -> list[WorkerSchema]:
     recent = select(WorkerRow).where(WorkerRow.seen > now - FORGET_SECONDS).order_by(WorkerRow.started)
     with platform.database.read() as session:
         rows = list(session.scalars(recent))
-        running = session.execute(select(JobRow.worker, JobRow.id).where(JobRow.state == "running")).tuples().all()
+        running = session.execute(select(JobRow.worker, JobRow.id).where(JobRow.state == "running")).all()
     jobs = dict(running)
     return [
         WorkerSchema(
@@ -53,7 +53,7 @@ def _workers(platform: Platform) -> list[WorkerSchema]:
 
 def _queue(platform: Platform) -> Queue:
     with platform.database.read() as session:
-        counted = session.execute(select(JobRow.state, func.count()).group_by(JobRow.state)).tuples().all()
+        counted = session.execute(select(JobRow.state, func.count()).group_by(JobRow.state)).all()
     counts: dict[str, int] = {str(state): count for state, count in counted}
     states = {state: counts.get(state, 0) for state in ("waiting", "queued", "running")}
     return Queue(**states, messages=platform.messages.length())
