@@ -8,6 +8,8 @@ import streamlit as st
 from dashboard import formats
 from dashboard.evaluation import difference, exact_match
 
+NARROW = 560
+
 
 def show_result(kind: str, result: Mapping[str, Any]) -> None:
     """The result of a job, its own way for the kinds that have one."""
@@ -31,7 +33,7 @@ def evaluation(result: Mapping[str, Any]) -> None:
     for name in ("by_family", "by_level"):
         if groups := result.get(name):
             st.markdown(f"**Exact match {formats.words(name).lower()}**")
-            st.dataframe(group_rows(groups), hide_index=True, height="content", width=560)
+            st.dataframe(group_rows(groups), hide_index=True, height="content", width=NARROW)
     shown = ("exact_match", "baseline_difference", "by_")
     anything({name: value for name, value in result.items() if not name.startswith(shown)})
 
@@ -77,15 +79,16 @@ def anything(result: Mapping[str, Any]) -> None:
     """Plain values in one table; each object or list of objects in one of its own."""
     plain = {name: value for name, value in result.items() if not nested(value)}
     if plain:
-        st.dataframe(
-            [{"": formats.words(name), "Value": formats.brief(value)} for name, value in plain.items()],
-            hide_index=True,
-            width=560,
-        )
+        show_table(table_rows(plain))
     for name, value in result.items():
         if nested(value):
             st.markdown(f"**{formats.words(name)}**")
-            st.dataframe(table_rows(value), hide_index=True, height="content")
+            show_table(table_rows(value))
+
+
+def show_table(rows: list[dict[str, str]]) -> None:
+    """Two columns need no whole page."""
+    st.dataframe(rows, hide_index=True, height="content", width=NARROW if len(rows[0]) == 2 else "stretch")
 
 
 def nested(value: Any) -> bool:
@@ -99,10 +102,18 @@ def table_rows(value: Mapping[str, Any] | list[Mapping[str, Any]]) -> list[dict[
     if isinstance(value, list):
         return [{formats.words(name): formats.brief(item) for name, item in row.items()} for row in value]
     rows = []
-    for name, item in value.items():
+    for name, item in upright(value).items():
         fields = item if isinstance(item, Mapping) else {"value": item}
-        rows.append(
-            {"Name": formats.words(name)}
-            | {formats.words(str(key)): formats.brief(field) for key, field in fields.items()}
-        )
+        cells = {formats.words(str(key)): formats.brief(field) for key, field in fields.items()}
+        rows.append({"Name": formats.words(name)} | cells)
     return rows
+
+
+def upright(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An object of objects, turned so that the longer side runs down the page."""
+    if not all(isinstance(row, Mapping) for row in table.values()):
+        return table
+    columns = list(dict.fromkeys(column for row in table.values() for column in row))
+    if len(columns) <= max(len(table), 6):
+        return table
+    return {column: {name: row.get(column) for name, row in table.items()} for column in columns}

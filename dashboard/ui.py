@@ -45,6 +45,16 @@ def badge(state: str) -> None:
     st.badge(state, color=color, icon=icon)
 
 
+@contextmanager
+def heading(name: str, state: str) -> Iterator[None]:
+    """A title with its state beside it; what is drawn inside stands at the right end."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.title(name, width="content")
+        badge(state)
+        st.space("stretch")
+        yield
+
+
 def flash(message: str) -> None:
     """Say something after the rerun that follows an action."""
     st.session_state["flash"] = message

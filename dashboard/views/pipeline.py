@@ -9,18 +9,15 @@ from dashboard import formats
 from dashboard.evaluation import evaluation_rows
 from dashboard.login import client
 from dashboard.schemas import Job, Pipeline
-from dashboard.ui import REFRESH_S, badge, elapsed, errors_shown, flash, progress_text
+from dashboard.ui import REFRESH_S, badge, elapsed, errors_shown, flash, heading, progress_text
 
 
 def header(pipeline: Pipeline) -> None:
-    title, state, action = st.columns([6, 2, 2], vertical_alignment="center")
-    title.title(pipeline.name)
-    with state:
-        badge(pipeline.state)
-    if pipeline.active and action.button("Cancel pipeline", icon=":material/stop_circle:"):
-        client().cancel_pipeline(pipeline.id)
-        flash("Cancelling; the running job saves a checkpoint first.")
-        st.rerun()
+    with heading(pipeline.name, pipeline.state):
+        if pipeline.active and st.button("Cancel pipeline", icon=":material/stop_circle:"):
+            client().cancel_pipeline(pipeline.id)
+            flash("Cancelling; the running job saves a checkpoint first.")
+            st.rerun()
     done = sum(job.state == "succeeded" for job in pipeline.jobs)
     left = [job.seconds_left for job in pipeline.jobs if job.state == "running" and job.seconds_left is not None]
     parts = [f"Started {formats.ago(pipeline.created)}", f"{done} of {len(pipeline.jobs)} jobs done"]

@@ -11,7 +11,7 @@ from dashboard.curves import Curves
 from dashboard.login import client
 from dashboard.results import anything, show_result
 from dashboard.schemas import Job
-from dashboard.ui import REFRESH_S, badge, elapsed, errors_shown, flash, progress_text
+from dashboard.ui import REFRESH_S, badge, elapsed, errors_shown, flash, heading, progress_text
 
 SECTIONS = ["Curves", "Result", "Log", "Artifacts", "Spec"]
 TRAINING = {"sft", "reward", "dpo", "rlhf"}
@@ -35,11 +35,7 @@ def curves_of(job: Job) -> Curves:
 
 
 def header(job: Job) -> None:
-    title, state, action = st.columns([6, 2, 2], vertical_alignment="center")
-    title.title(job.name)
-    with state:
-        badge(job.state)
-    with action:
+    with heading(job.name, job.state):
         actions(job)
     facts = [f"stage {job.kind}", f"attempt {job.attempt}", f"created {formats.ago(job.created)}"]
     facts += [f"took {elapsed(job, time.time())}"] if job.finished and not job.reused_from else []
@@ -49,7 +45,7 @@ def header(job: Job) -> None:
         st.progress(job.progress, text=progress_text(job))
     if job.error or job.state == "failed":
         st.error(job.error or job.message, icon=":material/error:")
-    elif job.message and job.state != "running":
+    elif job.message and job.state not in ("running", "succeeded"):
         st.caption(job.message)
 
 
