@@ -87,6 +87,11 @@ def ensure_admin(database: Database, settings: Settings) -> str | None:
         if session.scalar(select(UserRow.id).limit(1)) is not None:
             return None
     key, now = new_key(), time.time()
+    # Written before the row and named after it: whenever this stops, a key that is valid lies in a file.
+    path = settings.home / ADMIN_KEY
+    draft = path.with_name(f".{ADMIN_KEY}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    write_secret(draft, key)
     admin = UserRow(name="admin", role="admin", created=now)
     try:
         with database.write() as session:
@@ -94,10 +99,9 @@ def ensure_admin(database: Database, settings: Settings) -> str | None:
             session.flush()
             session.add(KeyRow(user_id=admin.id, sha256=key_sha256(key), created=now))
     except IntegrityError:  # another replica started at the same moment and was first
+        draft.unlink()
         return None
-    path = settings.home / ADMIN_KEY
-    path.unlink(missing_ok=True)  # of a database that is gone
-    write_secret(path, key)
+    os.replace(draft, path)
     return key
 
 

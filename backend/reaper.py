@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from threading import Event, Thread
 
 from sqlalchemy import select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from backend.deployments.usage import ingest
 from backend.jobs.advance import advance
@@ -82,9 +82,9 @@ class Ticker:
             try:
                 for duty in self._duties:
                     duty(self._platform)
-            except OperationalError as error:
-                # A database that is away for a moment must not end the watch over the jobs.
-                logger.warning("the database does not answer, trying again: %s", error)
+            except (SQLAlchemyError, OSError, ValueError):
+                # A database that is away or a file that is gone for a moment must not end the watch over the jobs.
+                logger.exception("a look for lost jobs failed and is tried again")
             self._stopping.wait(self._platform.settings.reap_seconds)
 
 

@@ -37,22 +37,29 @@ def claim(database: Database, job_id: str, worker: str, now: float, lease_second
     A message means that its pipeline has work: of several ready jobs the earliest of the recipe runs first, however
     the messages were ordered. A message that comes twice finds nothing to do.
     """
-    with database.write() as session:
-        row = session.get(JobRow, job_id)
-        if row is None:
-            return None
-        same = JobRow.id == job_id if row.pipeline_id is None else JobRow.pipeline_id == row.pipeline_id
-        first = session.scalar(select(JobRow).where(same, JobRow.state == "queued").order_by(JobRow.position).limit(1))
-        if first is None:
-            return None
-        taken = (
-            update(JobRow)
-            .where(JobRow.id == first.id, JobRow.state == "queued", JobRow.attempt == first.attempt)
-            .values(state="running", attempt=first.attempt + 1, worker=worker, lease_until=now + lease_seconds)
-            .values(started=first.started or now, finished=None, error=None, seconds_left=None)
-            .execution_options(synchronize_session=False)
-        )
-        return Claim(first.id, first.attempt + 1) if rowcount(session, taken) == 1 else None
+    # On PostgreSQL another worker may take the job between the look and the update: then the next one is tried.
+    while True:
+        with database.write() as session:
+            first = _first_queued(session, job_id)
+            if first is None:
+                return None
+            taken = (
+                update(JobRow)
+                .where(JobRow.id == first.id, JobRow.state == "queued", JobRow.attempt == first.attempt)
+                .values(state="running", attempt=first.attempt + 1, worker=worker, lease_until=now + lease_seconds)
+                .values(started=first.started or now, finished=None, error=None, seconds_left=None)
+                .execution_options(synchronize_session=False)
+            )
+            if rowcount(session, taken) == 1:
+                return Claim(first.id, first.attempt + 1)
+
+
+def _first_queued(session: Session, job_id: str) -> JobRow | None:
+    row = session.get(JobRow, job_id)
+    if row is None:
+        return None
+    same = JobRow.id == job_id if row.pipeline_id is None else JobRow.pipeline_id == row.pipeline_id
+    return session.scalar(select(JobRow).where(same, JobRow.state == "queued").order_by(JobRow.position).limit(1))
 
 
 def update_mine(session: Session, mine: Claim, **values: Any) -> None:

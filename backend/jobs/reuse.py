@@ -78,19 +78,19 @@ def source_hash(module: str, root: Path = SOURCE_ROOT) -> str:
     Raises:
         ValueError: the module does not exist.
     """
-    start = _module_file(module, root)
-    if start is None:
+    if _module_file(module, root) is None:
         raise ValueError(f"there is no module '{module}', so this kind of job cannot run in this installation")
     found: dict[str, str] = {}
-    pending = [(module, start)]
+    pending = [name for name in _with_packages(module) if _module_file(name, root)]
     while pending:
-        name, path = pending.pop()
-        if name in found:
+        name = pending.pop()
+        path = _module_file(name, root)
+        # `from a import b` may name something within a module, which is no file of its own.
+        if path is None or name in found:
             continue
         text = path.read_text(encoding="utf-8")
         found[name] = hashlib.sha256(text.encode()).hexdigest()
-        imported = (_module_file(other, root) for other in _imports(text, name, path.name == "__init__.py"))
-        pending.extend((_module_name(file, root), file) for file in imported if file is not None)
+        pending.extend(_imports(text, name, path.name == "__init__.py"))
     return digest(found)
 
 
@@ -102,9 +102,10 @@ def _module_file(name: str, root: Path) -> Path | None:
     return None
 
 
-def _module_name(path: Path, root: Path) -> str:
-    parts = path.relative_to(root).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+def _with_packages(name: str) -> list[str]:
+    """Importing a.b.c runs a and a.b too."""
+    parts = name.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
 def _imports(text: str, module: str, is_package: bool) -> Iterator[str]:
@@ -119,9 +120,7 @@ def _imports(text: str, module: str, is_package: bool) -> Iterator[str]:
             continue
         for name in names:
             if name.split(".")[0] in ROOMS:
-                # Importing a.b.c runs a and a.b too.
-                parts = name.split(".")
-                yield from (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+                yield from _with_packages(name)
 
 
 def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:

@@ -43,7 +43,7 @@ class Serving:
                 """Quiet."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", settings.serving_port), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=[0.01])
 
     def read(self) -> dict[str, Any]:
         return dict(json.loads((self.home / "serving.json").read_text()))
