@@ -1,6 +1,7 @@
 """A world small enough to learn in seconds: sums of two digits, and a real policy that gets some of them right."""
 
 import hashlib
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ def worked(a: int, b: int, c: int) -> str:
 
 def problem(a: int, b: int) -> Problem:
     prompt, c = f"{a} + {b} = ?", a + b
-    wrong = [Distractor(mistake=m, solution=worked(a, b, w), answer=str(w)) for m, w in (("off", c + 1), ("less", c - 1))]
+    wrong = [
+        Distractor(mistake=m, solution=worked(a, b, w), answer=str(w)) for m, w in (("off", c + 1), ("less", c - 1))
+    ]
     return Problem(
         id=hashlib.sha256(prompt.encode()).hexdigest()[:16],
         family="small" if c < 10 else "carry",
@@ -49,6 +52,7 @@ def tokenizer() -> Tokenizer:
 
 
 @cache
+@torch.enable_grad()
 def policy(steps: int = 60) -> Transformer:
     """Trained for seconds on direct and worked answers alike: sometimes right, sometimes wrong, mostly well-formed."""
     torch.manual_seed(0)
@@ -93,3 +97,42 @@ def new_run(path: Path, spec: dict[str, Any], **more: RunFolder) -> Run:
             folder = path.with_name(f"{path.name}-{role}")
             inputs[role] = RunFolder(folder) if folder.exists() else make(folder)
     return tiny.new_run(path, spec, inputs | more)
+
+
+class Killed(BaseException):
+    """What a kill looks like from inside: nothing after it runs."""
+
+
+class DiesAt(Run):
+    """A run that is killed right after the metrics of a step were written."""
+
+    def __init__(self, folder: RunFolder, step: int) -> None:
+        super().__init__(folder)
+        self.dies_at = step
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        super().metrics(step, values)
+        if step == self.dies_at:
+            raise Killed
+
+
+class StopsAt(Run):
+    """A run that is asked to stop (SIGTERM) during a step."""
+
+    def __init__(self, folder: RunFolder, step: int) -> None:
+        super().__init__(folder)
+        self.stops_at = step
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        super().metrics(step, values)
+        self.stop_requested |= step == self.stops_at
+
+
+def metric_rows(folder: RunFolder, name: str) -> list[float]:
+    """One curve, in the order it was written."""
+    rows = [json.loads(line)["values"] for line in folder.metrics_file.read_text().splitlines()]
+    return [row[name] for row in rows if name in row]
+
+
+def weights_of(folder: RunFolder) -> bytes:
+    return (folder.checkpoint() / "model.safetensors").read_bytes()

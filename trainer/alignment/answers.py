@@ -135,3 +135,9 @@ def logits_of(model: Transformer, rows: AnswerRows) -> Tensor:
 def answer_logprobs(model: Transformer, rows: AnswerRows, temperature: float = 1.0) -> Tensor:
     """log p of the next token at every position under the sampled distribution, [B, L] float32, nat."""
     return token_logprobs(logits_of(model, rows) / temperature, rows.targets_BL)
+
+
+def in_answer_order(values_BL: Tensor, rows: AnswerRows) -> Tensor:
+    """The values at the answers' tokens, answer after answer, each from left to right; [N]."""
+    answer_N = rows.answer_BL[rows.mask_BL]
+    return values_BL[rows.mask_BL][answer_N.argsort(stable=True)]

@@ -12,7 +12,16 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from trainer.alignment.answers import AnswerRows, Sequences, answer_logprobs, encode_prompts, pack, question, row_length
+from trainer.alignment.answers import (
+    AnswerRows,
+    Sequences,
+    answer_logprobs,
+    encode_prompts,
+    in_answer_order,
+    pack,
+    question,
+    row_length,
+)
 from trainer.alignment.kl_bound import INSIDE, fresh_generator, measure_kl, retreat
 from trainer.artifacts import Run, read_jsonl, write_atomic
 from trainer.data.tokenizer import Tokenizer
@@ -270,12 +279,6 @@ def objective(
         "mismatch": mismatch_N.mean().item(),
         "mismatch_max": mismatch_N.max().item(),
     }
-
-
-def in_answer_order(values_BL: Tensor, rows: AnswerRows) -> Tensor:
-    """The values at the answers' tokens, answer after answer, each from left to right; [N]."""
-    answer_N = rows.answer_BL[rows.mask_BL]
-    return values_BL[rows.mask_BL][answer_N.argsort(stable=True)]
 
 
 # -- the bound -------------------------------------------------------------------------------------------------------
