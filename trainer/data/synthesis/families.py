@@ -236,9 +236,9 @@ def exterior_angle(rng: Random, level: int) -> Question:
             break
     return Question(
         (
-            f"Two angles of a triangle are {a} and {b}. Find the exterior angle at the third.",
-            f"A triangle has angles {a} and {b}. What is the exterior angle at the third?",
-            f"Find the exterior angle opposite to the angles {a} and {b} of a triangle.",
+            f"Find the exterior angle opposite to {a} and {b}.",
+            f"What is the exterior angle opposite to {a} and {b}?",
+            f"Angles {a} and {b}: find the opposite exterior angle.",
         ),
         f"180 - x = 180 - {a} - {b}",
         add(a, b),
