@@ -75,6 +75,8 @@ def rollout(row: dict[str, Any]) -> None:
         st.caption(" · ".join(numbers))
         prompt, said = st.columns(2)
         prompt.markdown(formats.brief(row.get("prompt")))
+        if "answer" in row:
+            prompt.caption(f"Right answer: {row['answer']}")
         with said:
             answer(str(row.get("completion", "")))
 

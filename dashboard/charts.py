@@ -1,6 +1,7 @@
 """Curves as Altair charts; colours come from the theme, so light and dark both read well."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import altair as alt
 import streamlit as st
@@ -9,6 +10,8 @@ from dashboard import formats
 from dashboard.curves import Curves, Points, thinned
 
 HEIGHT = 190
+# Below this many points each is marked, so that a single one can be seen.
+FEW = 12
 
 
 def line_chart(lines: Mapping[str, Points], legend: str | None, height: int = HEIGHT) -> alt.Chart:
@@ -25,13 +28,20 @@ def line_chart(lines: Mapping[str, Points], legend: str | None, height: int = HE
         sort=list(lines),
     )
     chart: alt.Chart = alt.Chart(alt.InlineData(values=rows))
-    encoded: alt.Chart = chart.mark_line(strokeWidth=1.6, clip=True).encode(
-        x=alt.X("step:Q", title=None, axis=alt.Axis(tickCount=5, grid=False)),
-        y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4, format=".3~g")),
+    encoded: alt.Chart = chart.mark_line(strokeWidth=1.6, clip=True, point=len(rows) < FEW).encode(
+        x=alt.X("step:Q", title=None, axis=alt.Axis(tickCount=5, grid=False, format="~s")),
+        y=alt.Y(
+            "value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4, format=tick_format(rows))
+        ),
         color=color,
         tooltip=[alt.Tooltip("line:N", title=legend or "run"), "step:Q", alt.Tooltip("value:Q", format=".5g")],
     )
     return encoded.properties(height=height)
+
+
+def tick_format(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Large numbers as 15k, small ones as 0.002 (the same form would make them 2m)."""
+    return "~s" if max((abs(row["value"]) for row in rows), default=0) >= 1000 else ".3~g"
 
 
 def curve_card(name: str, runs: Mapping[str, Curves]) -> None:

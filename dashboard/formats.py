@@ -6,6 +6,8 @@ import shlex
 import time
 from typing import Any
 
+# Names that are abbreviations, as people write them.
+SPELLED = {"lr": "learning rate", "kl": "KL", "rl": "RL", "n": "number", "logps": "log-probabilities"}
 THINK = re.compile(r"<think>(.*?)(?:</think>|$)", re.DOTALL)
 
 
@@ -73,8 +75,9 @@ def interval(low: float, high: float, signed: bool = False) -> str:
 
 
 def words(name: str) -> str:
-    """An identifier as words: 'exact_match' -> 'Exact match'."""
-    text = name.replace("_", " ").replace("/", " · ")
+    """An identifier as words: 'exact_match' -> 'Exact match', 'kl_upper' -> 'KL upper'."""
+    parts = name.replace("/", " · ").replace("_", " ").split(" ")
+    text = " ".join(SPELLED.get(part, part) for part in parts)
     return text[:1].upper() + text[1:]
 
 

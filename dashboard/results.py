@@ -1,6 +1,6 @@
 """What a stage reports (result.json), shown as tables and sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -9,6 +9,7 @@ from dashboard import formats
 from dashboard.evaluation import difference, exact_match
 
 NARROW = 560
+ANSWER_SHARES = ("shows_work", "well_formed", "finished")
 
 
 def show_result(kind: str, result: Mapping[str, Any]) -> None:
@@ -24,18 +25,34 @@ def show_result(kind: str, result: Mapping[str, Any]) -> None:
 
 
 def evaluation(result: Mapping[str, Any]) -> None:
-    left, middle, right = st.columns(3)
-    left.metric("Exact match", formats.percent(result.get("exact_match")), border=True)
-    middle.metric("Its 95 % interval", exact_match(result).partition("(")[2].rstrip(")") or "–", border=True)
-    right.metric("Against the baseline", difference(result).partition(" (")[0], border=True)
+    """Exact match with its interval first, then what the answers look like, then groups of problems."""
+    match, limits, against, count = st.columns(4)
+    match.metric("Exact match", formats.percent(result.get("exact_match")), border=True)
+    limits.metric("Its 95 % interval", exact_match(result).partition("(")[2].rstrip(")") or "–", border=True)
+    against.metric("Against the baseline", difference(result).partition(" (")[0], border=True)
+    count.metric("Problems", formats.number(result.get("n")), border=True)
     if result.get("baseline_difference"):
         st.caption(f"Paired difference with its 95 % interval: {difference(result)}.")
+    shares = [f"{formats.words(name)} {formats.percent(result[name])}" for name in ANSWER_SHARES if name in result]
+    if shares:
+        st.caption(" · ".join(shares))
     for name in ("by_family", "by_level"):
         if groups := result.get(name):
             st.markdown(f"**Exact match {formats.words(name).lower()}**")
             st.dataframe(group_rows(groups), hide_index=True, height="content", width=NARROW)
-    shown = ("exact_match", "baseline_difference", "by_")
-    anything({name: value for name, value in result.items() if not name.startswith(shown)})
+    if load := result.get("expert_load"):
+        st.markdown("**Expert load by layer**")
+        st.dataframe(load_rows(load), hide_index=True, height="content")
+    shown = ("n", "exact_match", "exact_match_interval", "baseline_difference", "by_family", "by_level", "expert_load")
+    anything({name: value for name, value in result.items() if name not in (*shown, *ANSWER_SHARES)})
+
+
+def load_rows(load: Sequence[Sequence[float]]) -> list[dict[str, str]]:
+    """[layers][experts] shares as one row a layer."""
+    return [
+        {"Layer": str(layer)} | {f"Expert {expert}": formats.percent(share) for expert, share in enumerate(shares)}
+        for layer, shares in enumerate(load)
+    ]
 
 
 def group_rows(groups: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -64,6 +81,8 @@ def clean(result: Mapping[str, Any]) -> None:
             width=420,
         )
     for rule, kept in examples.items():
+        if not kept:
+            continue
         with st.expander(f"Examples of {formats.words(rule).lower()}"):
             for example in kept:
                 st.code(text_of(example), language=None, wrap_lines=True, height=120)

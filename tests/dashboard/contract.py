@@ -72,6 +72,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     },
     "evaluate-sft": {
         "shows_work": 0.5,
+        "expert_load": [[0.2, 0.8], [0.5, 0.5]],
         "exact_match": 0.41,
         "exact_match_interval": [0.367, 0.454],
         "n": 500,

@@ -1,7 +1,7 @@
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard.sessions import sessions
+from dashboard.sessions import COOKIE, sessions
 from tests.dashboard.conftest import Open, texts
 from tests.dashboard.contract import KEY, Platform
 
@@ -34,6 +34,15 @@ def test_login_takes_a_key_and_hands_the_page_a_ticket(open_page: Open) -> None:
     assert sessions().claim(ticket) == app.session_state["token"]
     app.run()
     assert not app.get("html")
+
+
+def test_the_cookie_of_an_earlier_visit_opens_the_page(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    login, _ = sessions().open(KEY)
+    cookies = {COOKIE: login.token}
+    monkeypatch.setattr("streamlit.runtime.context.ContextProxy.cookies", property(lambda self: cookies))
+    assert open_page("pipelines", key=None).title[0].value == "Pipelines"
+    cookies[COOKIE] = "guessed"
+    assert open_page("pipelines", key=None).title[0].value == "Octavo"
 
 
 def test_logging_out_forgets_the_login(open_page: Open) -> None:
@@ -104,7 +113,7 @@ def test_an_unknown_pipeline_is_a_sentence(open_page: Open) -> None:
 def test_curves_grow_by_what_came_since(open_page: Open, platform: Platform) -> None:
     app = open_page("run", id="pipe1-rlhf")
     headings = texts(app)
-    for curve in ("Loss", "Lr", "Reward · correctness", "Reward · safety", "Exact match", "Expert load"):
+    for curve in ("Loss", "Learning rate", "Reward · correctness", "Reward · safety", "Exact match", "Expert load"):
         assert f"**{curve}**" in headings
     assert platform.metric_requests == [0, 25, 40]
     platform.metric_steps = 42
