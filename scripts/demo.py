@@ -27,10 +27,6 @@ POLL_SECONDS = 0.5
 MAX_ANSWER_TOKENS = 160
 
 
-class JobFailed(ValueError):
-    """A job of the pipeline did not succeed."""
-
-
 def read_recipe(name: str) -> Recipe:
     """A shipped recipe by name, or one from a TOML file.
 
@@ -64,13 +60,13 @@ def follow(backend: Backend, pipeline: PipelineState, lines: JobLines) -> tuple[
     """Watch until every job is over; returns the pipeline and the result of each evaluate job by name.
 
     Raises:
-        JobFailed: a job failed or was cancelled; says which, why, and where its log is.
+        ValueError: a job failed or was cancelled; says which, why, and where its log is.
     """
     evaluations: dict[str, Any] = {}
     while True:
         for job in lines.update(pipeline.jobs):
             if job.state != "succeeded":
-                raise JobFailed(why(pipeline))
+                raise ValueError(why(pipeline))
             if job.kind == "evaluate":
                 evaluations[job.name] = backend.result(job)
                 found = evaluations[job.name]
@@ -182,7 +178,7 @@ def show(found: dict[str, Any], platform: Platform) -> None:
     print(f"\nQuestion   {answered['question']}")
     print(f"Answer     {answered['answer']}")
     print(f"           {'right' if answered['correct'] else 'wrong: it is ' + answered['expected']}")
-    print(f"\nDashboard  {platform.addresses['dashboard']}/?pipeline={found['pipeline']}")
+    print(f"\nDashboard  {platform.addresses['dashboard']}/pipeline?id={found['pipeline']}")
     print(f"Log in     with the key in {found['admin_key_file']}")
     print(f"Ask it     {found['curl']}")
     print(f"\nAll of this took {duration(found['total_seconds'])} and lies in {platform.home / 'demo.json'}.")

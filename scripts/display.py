@@ -58,7 +58,8 @@ class JobLines:
         finished = [job for job in jobs if job.is_over and job.id not in self._over]
         for job in finished:
             self._over.add(job.id)
-            self.print(job_line(job))
+            if job.state == "succeeded" or job.started is not None:  # what never started is no news
+                self.print(job_line(job))
         for job in jobs:
             if job.state == "running":
                 self._running(job)

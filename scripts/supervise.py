@@ -85,7 +85,8 @@ class Platform:
                 f"{LONGEST_SOCKET_PATH - len('/supervisor.sock')} bytes"
             )
         try:
-            (self.home / "logs").mkdir(parents=True, exist_ok=True)
+            self.home.mkdir(parents=True, exist_ok=True)
+            (self.home / "logs").mkdir(mode=0o700, exist_ok=True)  # the backend's first lines hold the admin's key
         except OSError as error:
             raise ValueError(
                 f"cannot write to OCTAVO_HOME {self.home} ({error.strerror}); choose another folder"
