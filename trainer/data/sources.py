@@ -116,7 +116,7 @@ def installation_sources() -> list[Source]:
     return [
         Source("python-code", lambda: _code(library)),
         Source("python-science", lambda: _docstrings(packages, SCIENCE_PACKAGES, "science")),
-        Source("python-locales", lambda: _catalogues(packages)),
+        Source("python-locales", lambda: catalogues(packages)),
         Source("python-packages", _package_texts),
         Source("python-docstrings", lambda: _docstrings(library, (".",), "general")),
     ]
@@ -156,7 +156,7 @@ def _docstrings_of(text: str) -> Iterator[tuple[str, str]]:
                 yield getattr(node, "name", ""), docstring
 
 
-def _catalogues(packages: Path) -> Iterator[Record]:
+def catalogues(packages: Path) -> Iterator[Record]:
     """The translated sentences of compiled gettext catalogues, one record a catalogue."""
     for path in _walk(packages, ".mo"):
         if path.parent.name != "LC_MESSAGES":
