@@ -29,7 +29,7 @@ def line_chart(lines: Mapping[str, Points], legend: str | None, height: int = HE
     )
     chart: alt.Chart = alt.Chart(alt.InlineData(values=rows))
     encoded: alt.Chart = chart.mark_line(strokeWidth=1.6, clip=True, point=len(rows) < FEW).encode(
-        x=alt.X("step:Q", title=None, axis=alt.Axis(tickCount=5, grid=False, format="~s")),
+        x=alt.X("step:Q", title=None, axis=alt.Axis(tickCount=5, grid=False, format=",.0f")),
         y=alt.Y(
             "value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4, format=tick_format(rows))
         ),
@@ -41,7 +41,7 @@ def line_chart(lines: Mapping[str, Points], legend: str | None, height: int = HE
 
 def tick_format(rows: Sequence[Mapping[str, Any]]) -> str:
     """Large numbers as 15k, small ones as 0.002 (the same form would make them 2m)."""
-    return "~s" if max((abs(row["value"]) for row in rows), default=0) >= 1000 else ".3~g"
+    return ".3~s" if max((abs(row["value"]) for row in rows), default=0) >= 1000 else ".3~g"
 
 
 def curve_card(name: str, runs: Mapping[str, Curves]) -> None:
@@ -52,7 +52,9 @@ def curve_card(name: str, runs: Mapping[str, Curves]) -> None:
         title, value = st.columns([3, 1], vertical_alignment="center")
         title.markdown(f"**{formats.words(name)}**")
         value.markdown(f":gray[{formats.number(newest[-1][1] if newest else None)}]", text_alignment="right")
-        st.altair_chart(line_chart(lines, "run" if len(runs) > 1 else None), key=f"curve-{name}")
+        st.altair_chart(
+            line_chart(lines, "run", HEIGHT + 40) if len(runs) > 1 else line_chart(lines, None), key=f"curve-{name}"
+        )
 
 
 def load_card(curves: Curves) -> None:

@@ -14,7 +14,7 @@ def machine(system: System) -> None:
     """What there is, and how much of it is in use."""
     st.caption(f"{system.device.name} · {system.device.cores} cores · version {system.version}")
     processor, memory, disk, queue = st.columns(4)
-    processor.metric("Processor", f"{system.cpu_percent:.0f} %", border=True)
+    processor.metric("Processor", f"{system.cpu_percent:.0f} %", border=True, height="stretch")
     memory.metric("Memory used", *used(system.memory), delta_color="off", delta_arrow="off", border=True)
     disk.metric("Disk used", *used(system.disk), delta_color="off", delta_arrow="off", border=True)
     waiting = system.queue.waiting + system.queue.queued
