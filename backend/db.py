@@ -3,9 +3,9 @@
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import JSON, Connection, Double, Engine, MetaData, Table, create_engine, event
+from sqlalchemy import JSON, Connection, Double, Engine, FromClause, MetaData, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -76,10 +76,13 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
-def upsert(connection: Connection | Session, table: Table, rows: Sequence[dict[str, Any]], *, update: bool) -> None:
+def upsert(
+    connection: Connection | Session, mapped: FromClause, rows: Sequence[dict[str, Any]], *, update: bool
+) -> None:
     """Insert rows; where the primary key is there already, update the row or leave it."""
     if not rows:
         return
+    table = cast(Table, mapped)
     dialect = connection.get_bind().dialect.name if isinstance(connection, Session) else connection.dialect.name
     keys = [column.name for column in table.primary_key]
     insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)

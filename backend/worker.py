@@ -10,7 +10,6 @@ import time
 from threading import Event
 
 from celery import Celery, signals
-from sqlalchemy import Table
 
 from backend.db import upsert
 from backend.jobs.claims import claim
@@ -46,10 +45,8 @@ class Worker:
             "id": self.id, "host": machine.node(), "device": platform.settings.device,
             "started": self.started, "seen": time.time(),
         }  # fmt: skip
-        table = WorkerRow.__table__
-        assert isinstance(table, Table)
         with platform.database.write() as session:
-            upsert(session, table, [row], update=True)
+            upsert(session, WorkerRow.__table__, [row], update=True)
 
     def app(self) -> Celery:
         app = celery_app(self.platform.settings)

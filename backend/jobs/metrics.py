@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Table, delete, func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from backend.db import upsert
@@ -85,9 +85,7 @@ def store(session: Session, job_id: str, batch: Batch, seq: int) -> int:
         known = session.scalar(select(func.max(MetricRow.step)).where(MetricRow.job_id == job_id))
         lines = [line for line in lines if known is None or line.step >= known]
     rows = [row for number, line in enumerate(lines, start=seq + 1) for row in _rows(job_id, number, line)]
-    table = MetricRow.__table__
-    assert isinstance(table, Table)
-    upsert(session, table, rows, update=True)
+    upsert(session, MetricRow.__table__, rows, update=True)
     return seq + len(lines)
 
 

@@ -1,12 +1,13 @@
 """When a job need not run again: a key over its spec, the content of its inputs, the source of its stage, versions."""
 
-import ast
+import dis
 import hashlib
 import importlib.metadata
 import json
 import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import trainer
@@ -110,22 +111,32 @@ def _with_packages(name: str) -> list[str]:
 
 def _imports(text: str, module: str, is_package: bool) -> Iterator[str]:
     """Dotted names that a source file may import from our rooms; `from a import b` may mean the module a.b."""
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node, module, is_package)
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in names:
+    # Read from the bytecode: `ast.parse` in two threads at once raises SystemError in CPython 3.11 (gh-106905).
+    code = compile(text, module, "exec", dont_inherit=True)
+    for level, names, target in _import_statements(code):
+        base = _absolute(target, level, module, is_package)
+        for name in (base, *(f"{base}.{name}" for name in names)):
             if name.split(".")[0] in ROOMS:
                 yield from _with_packages(name)
 
 
-def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
-    if not node.level:
-        return node.module or ""
+def _import_statements(code: CodeType) -> Iterator[tuple[int, tuple[str, ...], str]]:
+    """Level (dots), names after `import` of a from-import, module: of every import, those within functions too."""
+    constants: list[Any] = []
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "IMPORT_NAME":
+            level, names = constants[-2:]
+            yield level, names or (), instruction.argval
+        elif instruction.opname == "LOAD_CONST":
+            constants.append(instruction.argval)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _import_statements(constant)
+
+
+def _absolute(target: str, level: int, module: str, is_package: bool) -> str:
+    if not level:
+        return target
     parts = module.split(".")
-    package = parts[: len(parts) - node.level + (1 if is_package else 0)]
-    return ".".join([*package, *([node.module] if node.module else [])])
+    package = parts[: len(parts) - level + (1 if is_package else 0)]
+    return ".".join([*package, *([target] if target else [])])

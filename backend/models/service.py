@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from sqlalchemy import Table, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from backend.db import upsert
@@ -31,9 +31,7 @@ def found_in(run: RunFolder, job_id: str) -> list[dict[str, Any]]:
 
 
 def record(session: Session, rows: list[dict[str, Any]]) -> None:
-    table = CheckpointRow.__table__
-    assert isinstance(table, Table)
-    upsert(session, table, rows, update=False)
+    upsert(session, CheckpointRow.__table__, rows, update=False)
 
 
 def list_checkpoints(platform: Platform) -> list[CheckpointSchema]:

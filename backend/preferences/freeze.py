@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import Table, func, select
+from sqlalchemy import func, select
 
 from backend.datasets.tables import DatasetRow
 from backend.db import upsert
@@ -29,10 +29,8 @@ def freeze_labels(platform: Platform) -> DatasetRow | None:
         with new_folder(run.artifacts / "labels") as folder:
             write_jsonl(folder / "pairs.jsonl", pairs)
     row = {"id": name, "kind": "labels", "folder": str(run.path), "rows": len(pairs), "created": time.time()}
-    table = DatasetRow.__table__
-    assert isinstance(table, Table)
     with platform.database.write() as session:
-        upsert(session, table, [row], update=False)
+        upsert(session, DatasetRow.__table__, [row], update=False)
     return DatasetRow(**row)
 
 

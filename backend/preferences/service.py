@@ -6,9 +6,10 @@ import secrets
 import time
 from collections.abc import Iterable
 from itertools import islice
+from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Table, delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
 from backend.db import upsert
@@ -25,27 +26,31 @@ from trainer.spec import Message, Pair, explain
 LEASE_SECONDS = 600.0
 
 
-def pair_row(pair: NewPair) -> PairRow:
+def pair_values(pair: NewPair) -> dict[str, Any]:
+    """A row's columns; the id is a hash of what is to be judged."""
     prompt = [message.model_dump() for message in pair.prompt]
     digest = hashlib.sha256(json.dumps([prompt, pair.a, pair.b]).encode()).hexdigest()[:16]
-    return PairRow(id=digest, prompt=prompt, a=pair.a, b=pair.b, origin=pair.origin, created=time.time())
+    return {"id": digest, "prompt": prompt, "a": pair.a, "b": pair.b, "origin": pair.origin, "created": time.time()}
 
 
 def add_pair(platform: Platform, pair: NewPair) -> PairRow:
     """Queue one pair; the same pair again gives the row that is there."""
-    row = pair_row(pair)
+    values = pair_values(pair)
     with platform.database.write() as session:
-        return session.get(PairRow, row.id) or session.merge(row)
+        upsert(session, PairRow.__table__, [values], update=False)
+        return session.get_one(PairRow, values["id"])
 
 
 def add_pairs(platform: Platform, pairs: Iterable[Pair]) -> Imported:
     """Queue pairs; the order on the screen is drawn anew for each person, so `chosen` as `a` gives nothing away."""
     new = (NewPair(prompt=pair.prompt, a=pair.chosen, b=pair.rejected, origin=pair.origin) for pair in pairs)
-    rows = {row.id: row for row in map(pair_row, new)}
+    rows = list(map(pair_values, new))
+    count = select(func.count()).select_from(PairRow)
     with platform.database.write() as session:
-        known = set(session.scalars(select(PairRow.id).where(PairRow.id.in_(rows))))
-        session.add_all(row for row in rows.values() if row.id not in known)
-    return Imported(imported=len(rows) - len(known), known=len(known))
+        before = session.scalar(count) or 0
+        upsert(session, PairRow.__table__, rows, update=False)
+        imported = (session.scalar(count) or 0) - before
+    return Imported(imported=imported, known=len(rows) - imported)
 
 
 def parse_pairs(text: str) -> list[Pair]:
@@ -118,10 +123,8 @@ def _take(session: Session, user: UserRow, now: float) -> PairLeaseRow | None:
         return None
     position: Position = "ab" if secrets.randbelow(2) else "ba"
     lease = PairLeaseRow(pair_id=pair.id, user_id=user.id, position=position, until=now + LEASE_SECONDS)
-    table = PairLeaseRow.__table__
-    assert isinstance(table, Table)
     row = {"pair_id": pair.id, "user_id": user.id, "position": position, "until": lease.until}
-    upsert(session, table, [row], update=True)
+    upsert(session, PairLeaseRow.__table__, [row], update=True)
     return lease
 
 

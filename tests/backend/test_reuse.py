@@ -1,5 +1,6 @@
 """The key for reuse changes exactly with what can change a result."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def test_a_module_the_stage_does_not_reach_changes_nothing(sources: Path) -> Non
     assert source_hash("trainer.stages.tiny", sources) == before
     with pytest.raises(ValueError, match=r"trainer\.stages\.missing"):
         source_hash("trainer.stages.missing", sources)
+
+
+def test_many_threads_may_look_at_once() -> None:
+    """The reaper and requests do; parsing in two threads is where CPython 3.11 fails."""
+    with ThreadPoolExecutor(8) as pool:
+        hashes = list(pool.map(lambda _: source_hash("trainer.stages.sft"), range(24)))
+    assert len(set(hashes)) == 1
 
 
 def test_name_does_not_matter_and_spec_and_inputs_do() -> None:

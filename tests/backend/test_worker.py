@@ -7,7 +7,16 @@ from pathlib import Path
 import psutil
 import redis
 
-from tests.backend.conftest import Api, chain, eventually, make_settings, process, running_api, synthesize
+from tests.backend.conftest import (
+    Api,
+    chain,
+    eventually,
+    make_settings,
+    new_postgres_database,
+    process,
+    running_api,
+    synthesize,
+)
 
 
 def stage_process(job: dict) -> psutil.Process:
@@ -98,6 +107,27 @@ def test_an_unchanged_pipeline_is_reused_and_a_changed_job_is_not(house: Api) ->
     assert not any(job["reused_from"] for job in fresh["jobs"])
     for pipeline in (changed, fresh):
         eventually(lambda p=pipeline: house.get(f"/pipelines/{p['id']}")["state"] == "succeeded")
+
+
+def test_a_flushed_broker_loses_no_job(house: Api) -> None:
+    running = house.post("/jobs", synthesize(train=2, rl=1))
+    house.wait_for_step(running["id"], 1)
+    behind = [house.post("/jobs", synthesize())["id"] for _ in range(3)]
+    redis.Redis.from_url(house.settings.redis_url).flushall()
+    go(running)
+    for job_id in (running["id"], *behind, house.post("/jobs", synthesize())["id"]):
+        assert house.wait_for(job_id, "succeeded", "failed")["attempt"] == 1
+
+
+def test_a_job_runs_on_postgresql(tmp_path: Path, broker_port: int, postgres: str) -> None:
+    settings = make_settings(tmp_path / "home", broker_port, database_url=new_postgres_database(postgres))
+    with running_api(settings) as api, process("backend.worker", settings):
+        job = api.post("/jobs", synthesize(train=4, rl=3))
+        api.wait_for_step(job["id"], 3)
+        stage_process(job).kill()
+        go(job)
+        assert api.wait_for(job["id"], "succeeded", "failed")["attempt"] == 2
+        assert steps(api, job) == [1, 2, 3, 4]
 
 
 def test_a_killed_worker_takes_its_stage_along_and_the_next_one_resumes(tmp_path: Path, broker_port: int) -> None:
