@@ -56,14 +56,14 @@ def train(run: Run) -> RunFolder:
 
 
 def test_it_comes_to_prefer_the_chosen_answers_without_losing_them(tmp_path: Path) -> None:
-    folder = train(new_run(tmp_path / "dpo", **GENTLE, steps=30))
+    folder = train(new_run(tmp_path / "dpo", **GENTLE, steps=20, likelihood_weight=1.0))
     margins = arithmetic.metric_rows(folder, "margin")
     assert margins[0] == pytest.approx(0, abs=1e-3)
     assert sum(margins[-5:]) / 5 > 0.02
     assert sum(arithmetic.metric_rows(folder, "accuracy")[-5:]) / 5 > 0.6
     assert folder.result()["displacement"] > 0
     assert not folder.result()["displacement_alarm"]
-    assert folder.result()["steps"] == 30
+    assert folder.result()["steps"] == 20
 
 
 def test_what_is_released_lies_inside_the_bound_however_wild_the_steps(tmp_path: Path) -> None:
@@ -71,6 +71,7 @@ def test_what_is_released_lies_inside_the_bound_however_wild_the_steps(tmp_path:
     result = folder.result()
     assert result["retreats"] > 0
     assert result["beta"] == 0.1 * 2 ** result["retreats"]
+    assert result["lr_scale"] < 1
     assert result["kl_interval"][1] <= SPEC["max_kl"]
     released = load_model(folder.checkpoint())
     prompts = encode_prompts(arithmetic.tokenizer(), [pair.prompt for pair in candidate_pairs()])
@@ -92,7 +93,6 @@ def test_a_breach_goes_back_doubles_beta_and_trains_on(tmp_path: Path, capsys: p
     result, out = folder.result(), capsys.readouterr().out
     assert 0 < result["retreats"] <= dpo.MAX_RETREATS
     assert result["steps"] == SPEC["steps"]
-    assert result["lr_scale"] < 1
     assert "back to step 0, beta 0.2, 1.0 of the learning rate" in out
 
 
