@@ -64,7 +64,7 @@ def follow(backend: Backend, pipeline: PipelineState, lines: JobLines) -> tuple[
     """
     evaluations: dict[str, Any] = {}
     while True:
-        for job in lines.update(pipeline.jobs):
+        for job in lines.show_finished(pipeline.jobs):
             if job.state != "succeeded":
                 raise ValueError(why(pipeline))
             if job.kind == "evaluate":
@@ -73,6 +73,7 @@ def follow(backend: Backend, pipeline: PipelineState, lines: JobLines) -> tuple[
                 lines.print(
                     f"{'':<18} {stage_label(pipeline, job)}: exact match {exact_match(found)}, n = {found['n']}"
                 )
+        lines.show_running(pipeline.jobs)
         if all(job.is_over for job in pipeline.jobs):
             return pipeline, evaluations
         time.sleep(POLL_SECONDS)
@@ -176,7 +177,7 @@ def show(found: dict[str, Any], platform: Platform) -> None:
     answered = found["question"]
     print("\n" + "\n".join(evaluation_table([(row["stage"], row["result"]) for row in found["evaluations"]])))
     print(f"\nQuestion   {answered['question']}")
-    print(f"Answer     {answered['answer']}")
+    print(f"Answer     {answered['answer'].strip() or '(nothing but spaces)'}")
     print(f"           {'right' if answered['correct'] else 'wrong: it is ' + answered['expected']}")
     print(f"\nDashboard  {platform.addresses['dashboard']}/pipeline?id={found['pipeline']}")
     print(f"Log in     with the key in {found['admin_key_file']}")

@@ -53,17 +53,20 @@ class JobLines:
         self._shown: dict[str, tuple[str, int]] = {}
         self._over: set[str] = set()
 
-    def update(self, jobs: Sequence[JobState]) -> list[JobState]:
-        """Show what changed; returns the jobs that are over and were not before."""
+    def show_finished(self, jobs: Sequence[JobState]) -> list[JobState]:
+        """Show and return the jobs that are over and were not at the last call."""
         finished = [job for job in jobs if job.is_over and job.id not in self._over]
         for job in finished:
             self._over.add(job.id)
             if job.state == "succeeded" or job.started is not None:  # what never started is no news
                 self.print(job_line(job))
+        return finished
+
+    def show_running(self, jobs: Sequence[JobState]) -> None:
+        """Show the jobs that are going on, as far as something changed."""
         for job in jobs:
             if job.state == "running":
                 self._running(job)
-        return finished
 
     def print(self, line: str) -> None:
         """A line that stays."""

@@ -43,9 +43,9 @@ def test_without_a_terminal_a_line_is_printed_at_each_change_only() -> None:
     out = io.StringIO()
     lines = JobLines(out)
     for step in (0, 1, 2, 30, 31, 99):
-        lines.update([job(step=step, seconds_left=5.0)])
-    assert lines.update([job(state="succeeded", finished=11.0)]) != []
-    assert lines.update([job(state="succeeded", finished=11.0)]) == []
+        lines.show_running([job(step=step, seconds_left=5.0)])
+    assert lines.show_finished([job(state="succeeded", finished=11.0)]) != []
+    assert lines.show_finished([job(state="succeeded", finished=11.0)]) == []
     printed = out.getvalue().splitlines()
     assert len(printed) == 4
     assert "5 s left" in printed[0]
@@ -57,15 +57,15 @@ def test_on_a_terminal_a_job_keeps_one_line() -> None:
     out = Terminal()
     lines = JobLines(out)
     for step in range(100):
-        lines.update([job(step=step)])
-    lines.update([job(state="succeeded", finished=2.0)])
+        lines.show_running([job(step=step)])
+    lines.show_finished([job(state="succeeded", finished=2.0)])
     assert out.getvalue().count("\n") == 1
 
 
 def test_a_job_that_never_started_prints_nothing() -> None:
     out = io.StringIO()
     cancelled = job(state="cancelled", started=None)
-    assert JobLines(out).update([cancelled]) == [cancelled]
+    assert JobLines(out).show_finished([cancelled]) == [cancelled]
     assert out.getvalue() == ""
 
 
