@@ -33,8 +33,10 @@ def page(house: House) -> Iterator[Page]:
         expect.set_options(timeout=PATIENCE_MS)
         opened.goto("/")
         opened.get_by_label("API key").fill(house.key)
-        opened.get_by_role("button", name="Log in").click()
-        expect(opened.get_by_role("heading", name="Pipelines")).to_be_visible()
+        # The login outlives a change of address once its cookie is there.
+        with opened.expect_response(re.compile(r"/session$")):
+            opened.get_by_role("button", name="Log in").click()
+        expect(opened.get_by_role("heading", name="Pipelines", exact=True)).to_be_visible()
         yield opened
         browser.close()
 
