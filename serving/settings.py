@@ -13,7 +13,6 @@ class Settings(BaseSettings):
     home: Path = Field(Path("var"), description="where serving.json and usage.jsonl lie")
     serving_host: str = Field("127.0.0.1", description="address the endpoint listens on")
     serving_port: int = Field(8001, ge=1, le=65535, description="port of the endpoint")
-    serving_engine: Literal["torch", "tensorrt"] = Field("torch", description="tensorrt needs the extra 'tensorrt'")
     serving_device: str = Field("auto", description="cpu, cuda, cuda:1, …; auto: the GPU where there is one")
     serving_dtype: Literal["float32", "bfloat16"] = Field("float32", description="numbers the network computes in")
     serving_threads: int = Field(0, ge=0, description="processor threads of the network; 0: torch decides")
