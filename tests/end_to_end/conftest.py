@@ -1,5 +1,6 @@
 """The whole platform in a home of its own, on free ports, started and stopped as `make` does it."""
 
+import json
 import os
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,3 +70,22 @@ def house() -> Iterator[House]:
         finally:
             down = made.command("scripts.supervise", "down")
         assert down.returncode == 0, down.stderr
+
+
+@pytest.fixture(scope="session")
+def demo(house: House) -> dict[str, Any]:
+    """The demo with the smoke recipe, in a new home: what it left in demo.json, and what it `printed`."""
+    return run_demo(house)
+
+
+@pytest.fixture(scope="session")
+def second_demo(house: House, demo: dict[str, Any]) -> dict[str, Any]:
+    """The same once more, with nothing changed. A test that gives a label needs it first: a label is a change."""
+    return run_demo(house)
+
+
+def run_demo(house: House) -> dict[str, Any]:
+    done = house.command("scripts.demo", "--recipe", "smoke")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads((house.home / "demo.json").read_text())
+    return found | {"printed": done.stdout}

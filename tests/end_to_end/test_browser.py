@@ -11,9 +11,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from scripts.browser import ensure_chromium
 from scripts.supervise import START_SECONDS
 from tests.end_to_end.conftest import House
-from tests.end_to_end.test_journey import demo, until
-
-__all__ = ["demo"]  # the fixture: the demo runs once for all tests of the session
+from tests.end_to_end.test_journey import until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.browser]
 
@@ -66,7 +64,7 @@ def test_a_run_is_started_and_its_curve_grows_and_survives_a_refresh(
     until(lambda: house.backend.pipeline(pipeline).state != "running")
 
 
-def test_a_pair_is_labelled_by_keyboard(page: Page, house: House, demo: dict[str, Any]) -> None:
+def test_a_pair_is_labelled_by_keyboard(page: Page, house: House, second_demo: dict[str, Any]) -> None:
     put_pair(house)
     page.goto("/label")
     expect(page.get_by_text("Answer A")).to_be_visible()

@@ -1,6 +1,5 @@
 """The whole journey through the five real processes: once, once more for nothing, and with a kill in the middle."""
 
-import json
 import os
 import signal
 import time
@@ -21,15 +20,6 @@ pytestmark = pytest.mark.end_to_end
 WAIT_SECONDS = 240.0
 KILL_AFTER = 60  # steps
 STEPS = 400
-
-
-@pytest.fixture(scope="session")
-def demo(house: House) -> dict[str, Any]:
-    """What `make demo` with the smoke recipe left in demo.json."""
-    done = house.command("scripts.demo", "--recipe", "smoke")
-    assert done.returncode == 0, done.stdout + done.stderr
-    found: dict[str, Any] = json.loads((house.home / "demo.json").read_text())
-    return found | {"printed": done.stdout}
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -65,14 +55,11 @@ def test_the_deployment_answers_with_the_admin_key_and_with_no_other(house: Hous
     assert answers[0].json()["usage"]["completion_tokens"] > 0
 
 
-def test_a_second_demo_reuses_everything(house: House, demo: dict[str, Any]) -> None:
-    again = house.command("scripts.demo", "--recipe", "smoke")
-    assert again.returncode == 0, again.stdout + again.stderr
-    found = json.loads((house.home / "demo.json").read_text())
-    assert found["pipeline"] != demo["pipeline"]
+def test_a_second_demo_reuses_everything(demo: dict[str, Any], second_demo: dict[str, Any]) -> None:
+    assert second_demo["pipeline"] != demo["pipeline"]
     trained = {job.name for job in load_recipe("smoke").jobs if job.kind != "deploy"}
-    assert {name: found["reused"].get(name) for name in trained} == {name: demo["jobs"][name] for name in trained}
-    assert found["weights"] == demo["weights"]
+    assert second_demo["reused"] == {name: demo["jobs"][name] for name in trained}
+    assert second_demo["weights"] == demo["weights"]
 
 
 def test_a_killed_trainer_resumes_to_the_very_weights_of_an_undisturbed_twin(
