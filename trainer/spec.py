@@ -18,6 +18,7 @@ DOMAINS: tuple[Domain, ...] = ("code", "science", "multilingual", "general")
 Role = Literal["system", "user", "assistant"]
 Precision = Literal["auto", "fp32", "bf16"]
 Phase = Literal["text", "completion", "dialogue"]
+Share = Annotated[float, Field(ge=0, le=1)]
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -136,10 +137,12 @@ class TokenizeSpec(JobBase):
     vocab_size: int = Field(512, ge=300)
     context: int = Field(256, gt=15, description="tokens a packed row holds")
     worked_share: float = Field(0.5, ge=0, le=1, description="share of problems whose answer shows the working")
+    worked_share_by_level: dict[int, Share] = Field({}, description="the same for problems of one level")
     max_tokens: int = Field(4_000_000, gt=0, description="at most so many tokens for each source")
 
 
 class Optimizer(Spec):
+    name: Literal["adamw", "muon"] = Field("adamw", description="muon: for the matrices of the layers; AdamW elsewhere")
     lr: float = Field(gt=0)
     weight_decay: float = Field(0.1, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)

@@ -1,6 +1,6 @@
 """From records and problems to pieces of tokens: documents, code with a gap to fill, chats."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from random import Random
 from typing import TypeVar
@@ -54,10 +54,13 @@ def _with_gap(tokenizer: Tokenizer, prefix: list[int], middle: list[int], suffix
     return [tokenizer.bos_id, before, *prefix, after, *suffix, between, *middle, tokenizer.end_id]
 
 
-def chats(problems: Sequence[Problem], worked_share: float, rng: Random) -> Iterator[Chat]:
+def chats(
+    problems: Sequence[Problem], worked_share: float, rng: Random, by_level: Mapping[int, float] | None = None
+) -> Iterator[Chat]:
     """Problems as conversations in the order given: one question each, or several in a row.
 
-    `worked_share` of the answers show the working, the others are direct.
+    `worked_share` of the answers show the working, or `by_level` where it names the problem's level; the others are
+    direct.
     """
     position = 0
     while position < len(problems):
@@ -66,7 +69,8 @@ def chats(problems: Sequence[Problem], worked_share: float, rng: Random) -> Iter
         count = rng.randint(2, MOST_TURNS) if several else 1
         chat: Chat = []
         for problem in problems[position : position + count]:
-            answer = problem.solution if rng.random() < worked_share else problem.direct
+            share = (by_level or {}).get(problem.level, worked_share)
+            answer = problem.solution if rng.random() < share else problem.direct
             chat += [Message(role="user", content=problem.prompt), Message(role="assistant", content=answer)]
         yield chat
         position += count

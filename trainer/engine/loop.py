@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from trainer.artifacts import Run, new_folder, step_folder
 from trainer.data.tokenizer import Tokenizer
 from trainer.engine.checkpoint import load_snapshot, save_snapshot
-from trainer.engine.precision import MasterAdamW
+from trainer.engine.precision import MasterOptimizer
 from trainer.model.config import ModelConfig
 from trainer.model.mixtral import save_weights
 from trainer.spec import Optimizer, TrainingBase
@@ -53,7 +53,7 @@ class Loop:
         budget_s: float | None = None,
     ) -> None:
         self.run, self.spec, self.model, self.budget_s = run, spec, model, budget_s
-        self.optimizer = MasterAdamW(model, spec.optimizer)
+        self.optimizer = MasterOptimizer(model, spec.optimizer)
         self.generator = torch.Generator().manual_seed(spec.seed)
         self.memory: dict[str, Any] = memory or {}
         self.step = 0

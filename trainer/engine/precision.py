@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.artifacts import Run
+from trainer.engine.muon import Muon
 from trainer.spec import Optimizer, Precision
 
 
@@ -33,8 +34,11 @@ def maybe_compile(model: nn.Module, wanted: bool, run: Run) -> Callable[..., Any
     return torch.compile(model, dynamic=True) if compiled else model
 
 
-class MasterAdamW:
-    """AdamW on float32 copies of a network's parameters, which themselves may be bf16.
+MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")
+
+
+class MasterOptimizer:
+    """AdamW, or Muon for the matrices inside the layers, on float32 copies of parameters that may be bf16 themselves.
 
     Weight decay applies to matrices only. For a float32 network the copies are the parameters themselves.
     """
@@ -44,10 +48,22 @@ class MasterAdamW:
         self.names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.masters = [p if p.dtype == torch.float32 else p.detach().float() for p in self.parameters]
-        matrices = [master for master in self.masters if master.dim() > 1]
-        vectors = [master for master in self.masters if master.dim() <= 1]
-        groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        self.adamw = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
+        self.optimizers = self._optimizers()
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        settings, optimizers = self.settings, list[torch.optim.Optimizer]()
+        named = list(zip(self.names, self.masters, strict=True))
+        inner = [name for name, master in named if settings.name == "muon" and _is_inner_matrix(name, master)]
+        if inner:
+            matrices = [master for name, master in named if name in inner]
+            optimizers.append(Muon(matrices, settings.lr, settings.weight_decay))
+        rest = [master for name, master in named if name not in inner]
+        groups = [
+            {"params": [master for master in rest if master.dim() > 1], "weight_decay": settings.weight_decay},
+            {"params": [master for master in rest if master.dim() <= 1], "weight_decay": 0.0},
+        ]
+        optimizers.append(torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True))
+        return optimizers
 
     def step(self, lr: float) -> float:
         """Clip, step, copy back to the network, clear gradients. Returns the gradient norm before clipping.
@@ -63,9 +79,10 @@ class MasterAdamW:
         norm = float(nn.utils.clip_grad_norm_(self.masters, self.settings.clip))
         if not torch.isfinite(torch.tensor(norm)):
             raise ValueError("the gradient is not finite: lower optimizer.lr, or set precision to fp32")
-        for group in self.adamw.param_groups:
-            group["lr"] = lr
-        self.adamw.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
         self.publish()
         for parameter in self.parameters:
             parameter.grad = None
@@ -83,18 +100,24 @@ class MasterAdamW:
         return {name: master.detach() for name, master in zip(self.names, self.masters, strict=True)}
 
     def state(self) -> dict[str, Tensor]:
-        """Weights and both moments, flat, for a snapshot."""
+        """Weights and moments, flat, for a snapshot."""
         flat = {f"weight/{name}": tensor for name, tensor in self.weights().items()}
         for name, master in zip(self.names, self.masters, strict=True):
-            for key, value in self.adamw.state.get(master, {}).items():
-                flat[f"{key}/{name}"] = value
+            for optimizer in self.optimizers:
+                flat |= {f"{key}/{name}": value for key, value in optimizer.state.get(master, {}).items()}
         return flat
 
     @torch.no_grad()
     def load_state(self, flat: dict[str, Tensor]) -> None:
+        """Take over what `state` returned for the same network and settings."""
+        owner = {id(p): o for o in self.optimizers for group in o.param_groups for p in group["params"]}
         for name, master in zip(self.names, self.masters, strict=True):
             master.copy_(flat[f"weight/{name}"])
-            moments = {key: flat[f"{key}/{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
-                       if f"{key}/{name}" in flat}  # fmt: skip
-            self.adamw.state[master] = moments
+            moments = {key: flat[f"{key}/{name}"].clone() for key in MOMENTS if f"{key}/{name}" in flat}
+            owner[id(master)].state[master] = moments
         self.publish()
+
+
+def _is_inner_matrix(name: str, tensor: Tensor) -> bool:
+    """Matrices of the layers but for the router, whose rows are experts and no mixing of inputs."""
+    return "layers." in name and tensor.dim() > 1 and "router" not in name

@@ -94,7 +94,8 @@ def _sources(
 
     def dialogue(heldout: bool) -> list[Piece]:
         rng = Random(f"{spec.seed}/chats/{heldout}")
-        conversations = list(chats(_split(problems, heldout), spec.worked_share, rng))
+        by_level = spec.worked_share_by_level
+        conversations = list(chats(_split(problems, heldout), spec.worked_share, rng, by_level))
         return chat_pieces(tokenizer, conversations, spec.context)
 
     return (

@@ -146,6 +146,8 @@ def test_chats_ask_every_problem_once_and_share_the_worked_answers(problems: lis
     for share, worked in ((0.0, False), (1.0, True)):
         (chat,) = chats(problems[:1], share, Random(0))
         assert ("<think>" in chat[1].content) is worked
+        (chat,) = chats(problems[:1], 1 - share, Random(0), {problems[0].level: share})
+        assert ("<think>" in chat[1].content) is worked
 
 
 def test_a_chat_counts_what_the_assistant_says(tokenizer: Tokenizer, problems: list[Problem]) -> None:

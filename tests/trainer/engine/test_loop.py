@@ -18,12 +18,12 @@ SPEC = {
     "steps": 12,
     "snapshot_every": 3,
     "compile": False,
-    "optimizer": {"lr": 0.01},
 }
 
 
-def a_run(path: Path) -> tuple[Run, SftSpec]:
-    run = tiny.new_run(path, SPEC, {"dataset": tiny.RunFolder(path.parent)})
+def a_run(path: Path, optimizer: str = "adamw") -> tuple[Run, SftSpec]:
+    spec_values = {**SPEC, "optimizer": {"lr": 0.01, "name": optimizer}}
+    run = tiny.new_run(path, spec_values, {"dataset": tiny.RunFolder(path.parent)})
     spec = run.folder.job().spec
     assert isinstance(spec, SftSpec)
     return run, spec
@@ -43,12 +43,13 @@ def train(run: Run, spec: SftSpec, dtype: torch.dtype, die_at: int | None = None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("die_at", [1, 3, 8, 11])
 def test_a_killed_and_resumed_run_is_the_uninterrupted_one_bit_for_bit(
-    tmp_path: Path, dtype: torch.dtype, die_at: int
+    tmp_path: Path, dtype: torch.dtype, optimizer: str, die_at: int
 ) -> None:
-    whole = train(*a_run(tmp_path / "whole"), dtype)
-    run, spec = a_run(tmp_path / "broken")
+    whole = train(*a_run(tmp_path / "whole", optimizer), dtype)
+    run, spec = a_run(tmp_path / "broken", optimizer)
     train(run, spec, dtype, die_at=die_at)
     resumed = train(run, spec, dtype)
     assert resumed.memory == whole.memory
