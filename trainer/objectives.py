@@ -4,6 +4,8 @@ Shapes: T tokens, E experts, B rows, L positions of a row, V vocabulary, P pairs
 Log-probabilities are natural logarithms (nat); sums and logarithms are taken in float32.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -28,6 +30,47 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def masked_cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, mask_BL: Tensor) -> Tensor:
     """Mean of -log p(target) over the tokens that count, a scalar in nat per token; 0 where none counts."""
     return masked_mean(-token_logprobs(logits_BLV, targets_BL), mask_BL)
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """The gradients are made along with the loss, a chunk of tokens at a time: scores of all tokens never exist."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, scale_T: Tensor, chunk: int
+    ) -> Tensor:
+        loss = torch.zeros((), device=hidden_TD.device)
+        grad_hidden_TD = torch.empty_like(hidden_TD)
+        grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32)
+        for start in range(0, len(hidden_TD), chunk):
+            part = slice(start, start + chunk)
+            hidden_CD, targets_C1, scale_C1 = hidden_TD[part], targets_T[part, None], scale_T[part, None]
+            logits_CV = (hidden_CD @ weight_VD.T).float()
+            logprobs_CV = logits_CV - torch.logsumexp(logits_CV, dim=-1, keepdim=True)
+            loss = loss - (logprobs_CV.gather(1, targets_C1) * scale_C1).sum()
+            is_target_CV = torch.arange(len(weight_VD), device=targets_C1.device) == targets_C1
+            grad_CV = ((logprobs_CV.exp() - is_target_CV.float()) * scale_C1).to(hidden_TD.dtype)
+            grad_hidden_TD[part] = grad_CV @ weight_VD
+            grad_weight_VD += grad_CV.T @ hidden_CD
+        ctx.save_for_backward(grad_hidden_TD, grad_weight_VD.to(weight_VD.dtype))
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        grad_hidden_TD, grad_weight_VD = ctx.saved_tensors
+        return grad_hidden_TD * gradients[0], grad_weight_VD * gradients[0], None, None, None
+
+
+def chunked_cross_entropy(
+    hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, mask_T: Tensor, chunk: int = 1024
+) -> Tensor:
+    """`masked_cross_entropy` of the scores hidden @ weight', a scalar in nat per token, without holding all scores.
+
+    Memory grows with chunk x V instead of T x V; the value is the same, gradients go to hidden states and weight.
+    """
+    scale_T = mask_T.float() / mask_T.sum().clamp(min=1)
+    loss: Tensor = _ChunkedCrossEntropy.apply(hidden_TD, weight_VD, targets_T, scale_T, chunk)  # type: ignore[no-untyped-call]
+    return loss
 
 
 def router_balance_loss(router_logits_TE: Tensor, top_k: int, mask_T: Tensor | None = None) -> Tensor:

@@ -157,7 +157,7 @@ class TrainingBase(JobBase):
     steps: int = Field(gt=0)
     optimizer: Optimizer
     precision: Precision = Field("auto", description="auto: bf16 where the processor has it, else fp32")
-    compile: bool = Field(True, description="torch.compile where a compiler is found; without one a warning")
+    compile: bool = Field(True, description="torch.compile where it can be done; else a warning")
     snapshot_every: int = Field(50, gt=0, description="steps between volatile snapshots")
 
 

@@ -33,6 +33,18 @@ def check_gradient(loss: Callable[..., Tensor], *inputs: Tensor) -> None:
     assert (up - down) / (2 * h) == pytest.approx(slope, abs=2e-3, rel=2e-2)
 
 
+@pytest.mark.parametrize("chunk", [1, 5, 64])
+def test_chunked_cross_entropy_is_that_of_all_scores_at_once(chunk: int) -> None:
+    hidden, weight = draw(T, E).float().requires_grad_(), draw(V, E, seed=1).float().requires_grad_()
+    targets, mask = torch.arange(T) % V, torch.tensor([True, False, True, True, False, True, True])
+    fast = 2 * objectives.chunked_cross_entropy(hidden, weight, targets, mask, chunk)
+    slow = 2 * objectives.masked_cross_entropy((hidden @ weight.T)[None], targets[None], mask[None])
+    torch.testing.assert_close(fast, slow)
+    for got, expected in zip(*(torch.autograd.grad(x, [hidden, weight]) for x in (fast, slow)), strict=True):
+        torch.testing.assert_close(got, expected)
+    assert objectives.chunked_cross_entropy(hidden, weight, targets, torch.zeros_like(mask), chunk) == 0
+
+
 def test_token_logprobs_are_the_log_of_the_softmax() -> None:
     logits, targets = draw(B, L, V, scale=3), torch.arange(B * L).view(B, L) % V
     fast = objectives.token_logprobs(logits, targets)

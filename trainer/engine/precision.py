@@ -1,13 +1,8 @@
 """Which number format a run computes in, and the float32 master copy that the optimiser steps."""
 
-import shutil
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from trainer.artifacts import Run
 from trainer.engine.muon import Muon
 from trainer.spec import Optimizer, Precision
 
@@ -22,16 +17,6 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
 
 def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def maybe_compile(model: nn.Module, wanted: bool, run: Run) -> Callable[..., Any]:
-    """torch.compile where it was asked for and a C++ compiler exists; what was done is recorded in the run."""
-    compiler = next((name for name in ("g++", "clang++", "c++") if shutil.which(name)), None)
-    if wanted and compiler is None:
-        run.log("warning: no C++ compiler (g++ or clang++) was found, so torch.compile is off and training is slower")
-    compiled = wanted and compiler is not None
-    run.metrics(0, {"compiled": float(compiled)})
-    return torch.compile(model, dynamic=True) if compiled else model
 
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")

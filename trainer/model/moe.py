@@ -30,7 +30,7 @@ class Layout(NamedTuple):
 
     row_Tk: Tensor  # row of token t's j-th choice
     ends_E: Tensor  # int32, end of each expert's segment
-    rows: int
+    rows: int  # enough for any routing, so that shapes do not depend on it; those past the last segment are unused
 
 
 def lay_out(choices_Tk: Tensor, num_experts: int) -> Layout:
@@ -40,15 +40,14 @@ def lay_out(choices_Tk: Tensor, num_experts: int) -> Layout:
     `grouped_mm` wants aligned segments.
     """
     choices_R = choices_Tk.flatten()
-    multiple = 64 if choices_R.numel() >= 64 * num_experts else 16
-    counts_E = torch.bincount(choices_R, minlength=num_experts)
-    padded_E = (counts_E + multiple - 1) // multiple * multiple
+    multiple = 64 if len(choices_R) >= 64 * num_experts else 16
+    is_for_RE = choices_R.unsqueeze(1) == torch.arange(num_experts, device=choices_R.device)
+    place_RE = is_for_RE.cumsum(0)  # how many of an expert's rows come up to here
+    padded_E = (place_RE[-1] + multiple - 1) // multiple * multiple
     ends_E = padded_E.cumsum(0)
-    order_R = choices_R.argsort(stable=True)
-    shift_E = (ends_E - padded_E) - (counts_E.cumsum(0) - counts_E)
-    row_R = torch.empty_like(order_R)
-    row_R[order_R] = torch.arange(len(order_R), device=order_R.device) + shift_E[choices_R[order_R]]
-    return Layout(row_R.view_as(choices_Tk), ends_E.int(), int(ends_E[-1]))
+    row_R = (ends_E - padded_E)[choices_R] + place_RE.gather(1, choices_R.unsqueeze(1)).squeeze(1) - 1
+    most = (len(choices_R) + num_experts * (multiple - 1)) // multiple * multiple
+    return Layout(row_R.view_as(choices_Tk), ends_E.int(), most)
 
 
 class _Dispatch(torch.autograd.Function):
@@ -93,6 +92,24 @@ class _Combine(torch.autograd.Function):
         return grad_RD, torch.stack(grad_weights, dim=1), None
 
 
+class _SwiGLU(torch.autograd.Function):
+    """silu(gate) * up of stacked [R, 2F] -> [R, F]; backward writes both halves of the gradient side by side."""
+
+    @staticmethod
+    def forward(ctx: Any, gate_up_RG: Tensor) -> Tensor:
+        ctx.save_for_backward(gate_up_RG)
+        gate_RF, up_RF = gate_up_RG.chunk(2, dim=1)
+        return F.silu(gate_RF) * up_RF
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gate_up_RG,) = ctx.saved_tensors
+        gate_RF, up_RF = gate_up_RG.float().chunk(2, dim=1)
+        grad_RF, sigmoid_RF = gradients[0].float(), gate_RF.sigmoid()
+        grad_gate_RF = grad_RF * up_RF * sigmoid_RF * (1 + gate_RF * (1 - sigmoid_RF))
+        return torch.cat((grad_gate_RF, grad_RF * gate_RF * sigmoid_RF), dim=1).to(gate_up_RG.dtype)
+
+
 class MoE(nn.Module):
     """A router and E experts held as one 3-D parameter per projection (gate and up stacked: G = 2F)."""
 
@@ -116,5 +133,6 @@ class MoE(nn.Module):
 
     def experts(self, x_RD: Tensor, ends_E: Tensor) -> Tensor:
         """down(silu(gate x) · up x), each expert on its own segment of rows."""
-        gate_RF, up_RF = F.grouped_mm(x_RD, self.gate_up_EGD.transpose(1, 2), offs=ends_E).chunk(2, dim=1)
-        return F.grouped_mm(F.silu(gate_RF) * up_RF, self.down_EDF.transpose(1, 2), offs=ends_E)
+        gate_up_RG = F.grouped_mm(x_RD, self.gate_up_EGD.transpose(1, 2), offs=ends_E)
+        hidden_RF: Tensor = _SwiGLU.apply(gate_up_RG)  # type: ignore[no-untyped-call]
+        return F.grouped_mm(hidden_RF, self.down_EDF.transpose(1, 2), offs=ends_E)

@@ -6,12 +6,13 @@ from torch import Tensor
 from trainer.artifacts import Run
 from trainer.data.rows import Batch, Rows, concatenate, open_rows
 from trainer.data.tokenizer import Tokenizer
+from trainer.engine.compilation import CrossEntropy, compile_step
 from trainer.engine.loop import Loop
-from trainer.engine.precision import maybe_compile, pick_device, resolve_precision
+from trainer.engine.precision import pick_device, resolve_precision
 from trainer.model.mixtral import load_model
 from trainer.model.moe import route
 from trainer.model.transformer import Output, Transformer
-from trainer.objectives import masked_cross_entropy, router_balance_loss, router_z_loss
+from trainer.objectives import chunked_cross_entropy, masked_cross_entropy, router_balance_loss, router_z_loss
 from trainer.spec import PhaseSpec, SftSpec
 
 SOURCES = ("text", "completion", "dialogue")
@@ -27,15 +28,15 @@ def run(spec: SftSpec, run: Run) -> None:
     train, heldout = (open_rows(dataset.artifact("tokens"), split) for split in ("train", "heldout"))
     check_sources(spec, train)
     model = start_model(spec, run, tokenizer)
-    forward = maybe_compile(model, spec.compile, run)
+    cross_entropy = compile_step(model, spec.compile, run)
     memory = {"drawn": dict.fromkeys(train, 0), "owed": dict.fromkeys(SOURCES, 0.0)}
     loop = Loop(run, spec, model, memory, budget_s=budget(spec, run))
     run.log(f"training {sum(p.numel() for p in model.parameters()):,} parameters in {next(model.parameters()).dtype}")
     check_every = max(1, spec.steps // HELDOUT_CHECKS)
     for step in loop.steps():
         batch = draw(spec, train, phase_at(spec.phases, loop.progress), loop.memory)
-        output = forward(batch.tokens_BL, segments_BL=batch.segments_BL)
-        loss, parts = objective(spec, model, output, batch)
+        output = model(batch.tokens_BL, segments_BL=batch.segments_BL)
+        loss, parts = objective(spec, model, output, batch, cross_entropy)
         parts |= expert_load(model, output) if step % LOAD_EVERY == 0 else {}
         if step % check_every == 0:
             parts["heldout_loss"] = heldout_loss(model, heldout)
@@ -110,10 +111,21 @@ def draw(spec: SftSpec, sources: dict[str, Rows], phase: PhaseSpec, memory: dict
     return concatenate(batches)
 
 
-def objective(spec: SftSpec, model: Transformer, output: Output, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+def objective(
+    spec: SftSpec,
+    model: Transformer,
+    output: Output,
+    batch: Batch,
+    cross_entropy_of: CrossEntropy = chunked_cross_entropy,
+) -> tuple[Tensor, dict[str, float]]:
     """Cross-entropy on the targets that count, plus load balance and router z-loss averaged over layers."""
     mask_T = (batch.segments_BL > 0).flatten()
-    cross_entropy = masked_cross_entropy(model.logits(output.hidden_BLD), batch.targets_BL, batch.targets_mask_BL)
+    cross_entropy = cross_entropy_of(
+        output.hidden_BLD.flatten(0, 1),
+        model.lm_head.weight,
+        batch.targets_BL.flatten(),
+        batch.targets_mask_BL.flatten(),
+    )
     layers = output.router_logits_TE
     top_k = model.config.num_experts_per_tok
     balance = torch.stack([router_balance_loss(logits_TE, top_k, mask_T) for logits_TE in layers]).mean()
@@ -128,7 +140,9 @@ def heldout_loss(model: Transformer, heldout: dict[str, Rows]) -> float:
     losses = []
     for rows in heldout.values():
         batch = rows.take(torch.arange(min(HELDOUT_ROWS, len(rows))).numpy())
-        logits_BLV = model.logits(model(batch.tokens_BL, segments_BL=batch.segments_BL).hidden_BLD)
+        with torch.compiler.set_stance("force_eager"):  # to compile for these shapes too would take longer
+            output = model(batch.tokens_BL, segments_BL=batch.segments_BL)
+        logits_BLV = model.logits(output.hidden_BLD)
         losses.append(masked_cross_entropy(logits_BLV, batch.targets_BL, batch.targets_mask_BL).item())
     return sum(losses) / len(losses)
 

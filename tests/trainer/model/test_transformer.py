@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from tests.trainer import tiny
 from trainer.model import mixtral
-from trainer.model.attention import as_bias, attend_explicit, positions_of, visible
+from trainer.model.attention import QUERY_BLOCK, as_bias, attend, attend_explicit, positions_of, visible
 from trainer.model.generate import generate, sample
 from trainer.model.moe import MoE, route
 from trainer.model.transformer import Transformer, count_parameters
@@ -43,14 +43,29 @@ def test_grouped_experts_equal_the_loop_over_tokens_forward_and_backward(tokens:
 
 
 @pytest.mark.parametrize("window", [None, 8])
-def test_explicit_attention_equals_the_fused_kernel(window: int | None) -> None:
+@pytest.mark.parametrize("length", [20, QUERY_BLOCK, 2 * QUERY_BLOCK + 11])
+def test_attention_in_blocks_equals_the_fused_kernel_forward_and_backward(length: int, window: int | None) -> None:
     generator = torch.Generator().manual_seed(0)
-    q = torch.randn(3, 4, 20, 8, generator=generator)
-    k, v = torch.randn(2, 3, 2, 20, 8, generator=generator)
-    segments = torch.randint(0, 3, (3, 20), generator=generator).sort(dim=1).values
-    bias = as_bias(visible(tiny.config(sliding_window=window), 20, segments, q.device), q.dtype)
-    fused = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=True)
-    torch.testing.assert_close(attend_explicit(q, k, v, bias), fused, atol=1e-5, rtol=1e-4)
+    inputs = [torch.randn(3, heads, length, 8, generator=generator, requires_grad=True) for heads in (4, 2, 2)]
+    segments = torch.randint(0, 3, (3, length), generator=generator).sort(dim=1).values
+    bias = as_bias(visible(tiny.config(sliding_window=window), length, segments, torch.device("cpu")), torch.float32)
+    weights = torch.randn(3, 4, length, 8, generator=generator)
+    fused = F.scaled_dot_product_attention(*inputs, attn_mask=bias, enable_gqa=True)
+    expected = torch.autograd.grad((fused * weights).sum(), inputs)
+    for attention in (attend, attend_explicit):
+        out = attention(*inputs, bias)
+        torch.testing.assert_close(out, fused, atol=1e-5, rtol=1e-4)
+        for got, wanted in zip(torch.autograd.grad((out * weights).sum(), inputs), expected, strict=True):
+            torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-3)
+
+
+def test_the_newest_queries_of_a_row_are_answered_as_in_the_whole_row() -> None:
+    generator = torch.Generator().manual_seed(0)
+    length, new = 2 * QUERY_BLOCK + 40, QUERY_BLOCK + 9
+    q, k, v = (torch.randn(1, 2, length, 8, generator=generator) for _ in range(3))
+    bias = as_bias(visible(tiny.config(), length, None, q.device), q.dtype)
+    whole = attend_explicit(q, k, v, bias)
+    torch.testing.assert_close(attend(q[:, :, -new:], k, v, bias[:, :, -new:]), whole[:, :, -new:])
 
 
 @pytest.mark.parametrize("window", [None, 16])
