@@ -2,6 +2,7 @@
 # make up     start the platform without a pipeline            make down   stop it
 # make test   every test            make lint   style, types, import contracts
 # make claims [CLAIM=3] [QUICK=1]   the article's figures, claimed beside measured
+# make screenshot   the demo's run page into docs/run.png; ARGS="PAGE FILE" for others
 # make bench  speed of training and generation on this machine
 #
 # VENV is the environment's folder, PYTHON the interpreter it is made with, ARGS goes to the command behind a target.
@@ -19,7 +20,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check --quiet install -c constraints.
 # DeepSpeed ships as a source distribution; its operators are compiled when first used, not on installation.
 export DS_BUILD_OPS := 0
 
-.PHONY: install install-test demo up down status test lint bench claims clean
+.PHONY: install install-test demo up down status test lint bench claims screenshot clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -53,6 +54,9 @@ bench: install
 
 claims: install
 	$(RUN) -m benchmarks.claims $(if $(CLAIM),--claim $(CLAIM)) $(if $(QUICK),--quick) $(ARGS)
+
+screenshot: install-test
+	@$(RUN) -m scripts.screenshot $(ARGS)
 
 clean:
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -20,6 +20,8 @@ from backend.settings import Settings
 from backend.users.tables import KeyRow, UserRole, UserRow
 
 ADMIN_KEY, SERVING_KEY = "admin_key", "serving_key"
+# Not the whole path: whoever has no key need not learn where things lie.
+WHERE = f"the admin's lies in the file {ADMIN_KEY} of the platform's home"
 
 
 def new_key() -> str:
@@ -47,12 +49,12 @@ def current_user(platform: PlatformDep, credentials: Credentials) -> UserRow:
         Unauthorized: there is no key, or nobody owns it.
     """
     if credentials is None:
-        raise Unauthorized("no key; send the header 'Authorization: Bearer <key>' (the admin's lies in var/admin_key)")
+        raise Unauthorized(f"no key; send the header 'Authorization: Bearer <key>' ({WHERE})")
     query = select(UserRow).join(KeyRow).where(KeyRow.sha256 == key_sha256(credentials.credentials))
     with platform.database.read() as session:
         user = session.scalar(query)
     if user is None:
-        raise Unauthorized("wrong key; the admin's lies in var/admin_key, others are made under users by an admin")
+        raise Unauthorized(f"wrong key; {WHERE}, others are made by an admin")
     return user
 
 

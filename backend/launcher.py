@@ -13,7 +13,7 @@ from threading import Event
 from backend.deployments.deploy import deploy
 from backend.jobs.advance import advance
 from backend.jobs.binding import bind
-from backend.jobs.claims import Claim, LeaseLost, after_loss, finish_values, update_mine
+from backend.jobs.claims import Claim, LeaseLost, after_loss, cancelled_values, finish_values, update_mine
 from backend.jobs.files import last_line
 from backend.jobs.reuse import SOURCE_ROOT, content_key
 from backend.jobs.tables import JobRow
@@ -46,6 +46,12 @@ def _run(platform: Platform, mine: Claim, stopping: Event) -> None:
         row = _prepare(platform, mine)
     except ValueError as error:
         _finish(platform, mine, finish_values("failed", time.time(), str(error)))
+        return
+    except OSError as error:
+        reason = (
+            f"its run folder cannot be written ({error.strerror}: {error.filename}); is the disk full or read-only?"
+        )
+        _finish(platform, mine, finish_values("failed", time.time(), reason))
         return
     run = RunFolder(row.run_folder)
     watcher = Watcher(platform, mine, row)
@@ -171,7 +177,7 @@ def _deploy(platform: Platform, row: JobRow, run: RunFolder, watcher: Watcher, s
     report.finish("cancelled")
     if stopping.is_set():
         return {"state": "queued", "lease_until": None, "worker": None, "sent": None}
-    return finish_values("cancelled", time.time())
+    return cancelled_values(time.time())
 
 
 def _finish(platform: Platform, mine: Claim, values: dict[str, object]) -> None:

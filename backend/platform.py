@@ -15,8 +15,7 @@ class Platform:
 
     @classmethod
     def open(cls, settings: Settings) -> "Platform":
-        settings.home.mkdir(parents=True, exist_ok=True)
-        settings.store.mkdir(parents=True, exist_ok=True)
+        settings.make_folders()
         return cls(settings, Database(settings.database_url), Messages(settings))
 
     def close(self) -> None:

@@ -1,5 +1,7 @@
 """Bring the database to the newest revision, or wait until somebody did."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from threading import Event
 
@@ -8,6 +10,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from backend.db import Database
 
@@ -19,6 +22,20 @@ def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     return config
+
+
+def require_database(url: str) -> None:
+    """Check that the database can be opened.
+
+    Raises:
+        SystemExit: it cannot; the message says why and which variable to look at.
+    """
+    try:
+        with closing(Database(url)) as database, database.engine.connect():
+            pass
+    except (SQLAlchemyError, sqlite3.Error, ImportError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise SystemExit(f"the database cannot be opened: {reason}; check OCTAVO_DATABASE_URL") from error
 
 
 def migrate(database: Database) -> None:

@@ -1,10 +1,12 @@
 """Environment variables `OCTAVO_*` of the backend, its worker and its broker."""
 
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -60,3 +62,34 @@ class Settings(BaseSettings):
     @property
     def queue(self) -> str:
         return f"octavo.{self.device}"
+
+    def make_folders(self) -> None:
+        """Make the home and the store where they are missing.
+
+        Raises:
+            ValueError: one cannot be made or written to; names it, the reason and the variable to set.
+        """
+        for variable, folder in (("OCTAVO_HOME", self.home), ("OCTAVO_STORE_URL", self.store)):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                if not os.access(folder, os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            except OSError as error:
+                raise ValueError(
+                    f"cannot write to {folder} ({error.strerror}); set {variable} to another folder"
+                ) from error
+
+
+def read_settings() -> Settings:
+    """The environment's settings.
+
+    Raises:
+        ValueError: a variable is wrong; one line that names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        message = str(first["msg"]).removeprefix("Value error, ")
+        variable = "_".join(str(part) for part in first["loc"]).upper()
+        raise ValueError(f"OCTAVO_{variable}: {message}" if variable else message) from error

@@ -18,8 +18,8 @@ from backend.launcher import run_job
 from backend.messages import TASK, celery_app
 from backend.platform import Platform
 from backend.reaper import Ticker, reap
-from backend.schema import wait_until_migrated
-from backend.settings import Settings
+from backend.schema import require_database, wait_until_migrated
+from backend.settings import read_settings
 
 
 class Worker:
@@ -55,7 +55,11 @@ class Worker:
 
 
 def main() -> None:
-    platform = Platform.open(Settings())
+    try:
+        platform = Platform.open(read_settings())
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    require_database(platform.settings.database_url)
     worker = Worker(platform)
     wait_until_migrated(platform.database, worker.stopping)
     ticker = Ticker(platform, [worker.heartbeat, reap])

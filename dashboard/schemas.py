@@ -46,6 +46,7 @@ class Job(Schema):
     finished: float | None = None
     reused_from: str | None = None
     spec: dict[str, Any] = {}
+    inputs: dict[str, str] = Field({}, description="role -> id of the job it reads from")
     seconds_left: float | None = None
     run_folder: str = ""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from backend.settings import Settings
+from backend.settings import read_settings
 from scripts.api import Backend, JobState, PipelineState, ask
 from scripts.display import JobLines, duration, evaluation_table, exact_match
 from scripts.supervise import Platform
@@ -37,12 +37,26 @@ def read_recipe(name: str) -> Recipe:
         return load_recipe(name)
     try:
         return Recipe.model_validate(tomllib.loads(Path(name).read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise ValueError(f"recipe {name} does not exist; check the path") from error
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise ValueError(f"recipe {name} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"recipe {name} is not TOML: {error}") from error
     except ValidationError as error:
         raise ValueError(f"recipe {name}: {explain(error)}") from error
+
+
+def require_question(recipe: Recipe) -> None:
+    """Check that the recipe ends in something the demo can ask about.
+
+    Raises:
+        ValueError: it lacks a job for that.
+    """
+    for kind in ("synthesize", "export", "deploy"):
+        if kind not in {job.kind for job in recipe.jobs}:
+            raise ValueError(
+                f"recipe '{recipe.name}' has no {kind} job, which the demo needs to ask its question; "
+                "start such a recipe by POST /pipelines"
+            )
 
 
 def submit(backend: Backend, recipe: Recipe, fresh: bool, lines: JobLines) -> PipelineState:
@@ -99,8 +113,8 @@ def stage_label(pipeline: PipelineState, evaluation: JobState) -> str:
 def ask_heldout(backend: Backend, pipeline: PipelineState, address: str, key: str) -> dict[str, Any]:
     """Ask the deployed network the first held-out problem; right or wrong by exact comparison."""
     synthesize, deploy = pipeline.last("synthesize"), pipeline.last("deploy")
-    if synthesize is None or deploy is None:
-        raise ValueError("the recipe has no synthesize or no deploy job, so there is nothing to ask")
+    assert synthesize is not None, "require_question has looked"
+    assert deploy is not None, "require_question has looked"
     problem = Problem.model_validate(backend.rows(synthesize, "problems/heldout.jsonl", limit=1)[0])
     model = str(deploy.spec["model_name"])
     answer = ask(address, key, model, problem.prompt, MAX_ANSWER_TOKENS)
@@ -153,8 +167,9 @@ def report(pipeline: PipelineState, evaluations: dict[str, Any], answered: dict[
 
 
 def run(recipe: Recipe, fresh: bool) -> None:
+    require_question(recipe)
     started = time.monotonic()
-    platform = Platform(Settings())
+    platform = Platform(read_settings())
     key_file = platform.home / "admin_key"
     if not key_file.is_file():
         raise ValueError(f"{key_file} does not exist; start the platform first (make up)")

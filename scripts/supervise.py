@@ -10,19 +10,19 @@ import xmlrpc.client
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import httpx
 import psutil
-from pydantic import ValidationError
 from supervisor.xmlrpc import SupervisorTransport
 
-from backend.settings import Settings
+from backend.settings import Settings, read_settings
 from scripts.ports import needed_ports, require_free
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 120.0
 STOP_SECONDS = 120.0
+MAX_STARTS = 3
 LONGEST_SOCKET_PATH = 100  # the kernel's limit is 108 bytes, and supervisord adds a suffix while it starts
 
 
@@ -84,19 +84,20 @@ class Platform:
                 f"OCTAVO_HOME is {self.home}, a path too long for a Unix socket in it; choose one of at most "
                 f"{LONGEST_SOCKET_PATH - len('/supervisor.sock')} bytes"
             )
-        try:
-            self.home.mkdir(parents=True, exist_ok=True)
-            (self.home / "logs").mkdir(mode=0o700, exist_ok=True)  # the backend's first lines hold the admin's key
-        except OSError as error:
-            raise ValueError(
-                f"cannot write to OCTAVO_HOME {self.home} ({error.strerror}); choose another folder"
-            ) from error
+        self.settings.make_folders()
+        (self.home / "logs").mkdir(mode=0o700, exist_ok=True)  # the backend's first lines hold the admin's key
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
-        with open(self.home / ".supervise.lock", "w") as file:
+        with self._open_lock() as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def _open_lock(self) -> IO[str]:
+        try:
+            return open(self.home / ".supervise.lock", "w")
+        except OSError as error:
+            raise ValueError(f"cannot write to OCTAVO_HOME {self.home} ({error.strerror}); is it yours?") from error
 
     def _supervisor(self) -> Any:
         """supervisord's XML-RPC interface, or None when nothing answers on its socket."""
@@ -133,10 +134,14 @@ class Platform:
         """Until each part answers over HTTP and no process is waiting to be started again."""
         deadline = time.monotonic() + START_SECONDS
         waiting = ["supervisord"]
+        starts: dict[str, set[int]] = {}
         while waiting:
             states = self.states()
             for name, program in states.items():
-                if program["statename"] == "FATAL":
+                # One that lives for some seconds before it dies is started again forever.
+                seen = starts.setdefault(name, set())
+                seen.update({program["pid"]} - {0})
+                if program["statename"] == "FATAL" or len(seen) > MAX_STARTS:
                     raise ValueError(f"{name} does not start: {self._last_words(name)} (see {self._log(name)})")
             waiting = self._not_ready(states)
             if waiting and time.monotonic() > deadline:
@@ -171,7 +176,8 @@ class Platform:
 
     def _last_words(self, name: str) -> str:
         path = self._log(name)
-        return last_line(path.read_text(errors="replace")) if path.is_file() else "it left no log"
+        said = path.read_text(errors="replace") if path.is_file() else ""
+        return last_line(said).removeprefix("error: ")
 
 
 def answers(url: str) -> bool:
@@ -218,12 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("command", choices=COMMANDS)
     command = parser.parse_args(arguments).command
     try:
-        COMMANDS[command](Platform(Settings()))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        variable = "OCTAVO_" + "_".join(str(part) for part in first["loc"]).upper()
-        print(f"error: {variable}: {first['msg']}", file=sys.stderr)
-        return 1
+        COMMANDS[command](Platform(read_settings()))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -2,9 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from trainer.spec import Message, Role
+from trainer.spec import Message, Role, without_consequences
 
 MAX_STOP = 4
 
@@ -36,6 +36,15 @@ class GenerationRequest(Body):
     n: Literal[1] = 1
     presence_penalty: Literal[0] = 0
     frequency_penalty: Literal[0] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_unset(cls, body: Any) -> Any:
+        """The protocol lets clients send null for what they leave unset; several do."""
+        if not isinstance(body, dict):
+            return body
+        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {name: value for name, value in body.items() if value is not None or name not in optional}
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -153,17 +162,18 @@ class ApiError(Exception):
 
 def validation_error(errors: list[Any]) -> ApiError:
     """One sentence a wrong field, the first of them as `param`."""
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        return ApiError(400, f"the body is not JSON: {first['ctx']['error']}", code="invalid_json")
     lines = []
-    for item in errors:
-        field = _field(item["loc"])
+    for item in without_consequences(errors):
         message = str(item["msg"]).removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "is not supported by this server; leave it out"
-        elif item["type"] == "json_invalid":
-            field, message = "body", f"is not JSON: {item.get('ctx', {}).get('error', message)}"
-        lines.append(f"'{field}': {message}")
-    code = "unsupported_parameter" if errors[0]["type"] == "extra_forbidden" else "invalid_value"
-    return ApiError(400, "; ".join(lines), param=_field(errors[0]["loc"]), code=code)
+        lines.append(f"'{_field(item['loc'])}': {message}")
+    code = "unsupported_parameter" if first["type"] == "extra_forbidden" else "invalid_value"
+    param = _field(first["loc"])
+    return ApiError(400, "; ".join(lines), param=param if param != "body" else None, code=code)
 
 
 def _field(location: tuple[Any, ...]) -> str:

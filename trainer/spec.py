@@ -322,14 +322,35 @@ def explain(error: ValidationError) -> str:
 
 def explain_items(items: Sequence[Mapping[str, Any]]) -> str:
     """The same for items in the form of pydantic's `ErrorDetails`, wherever they were found."""
-    lines = []
-    for item in items:
-        place = ".".join(str(part) for part in item["loc"]) or "job"
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
+    return "; ".join(map(_sentence, without_consequences(items)))
+
+
+def without_consequences(items: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The items but for those that only follow from others: a list whose items are wrong is also 'too short'."""
+    places = [tuple(item["loc"]) for item in items]
+    return [
+        item
+        for item, place in zip(items, places, strict=True)
+        if item["type"] != "too_short" or not any(place == other[: len(place)] != other for other in places)
+    ]
+
+
+def _sentence(item: Mapping[str, Any]) -> str:
+    place, context = [str(part) for part in item["loc"]], item.get("ctx", {})
+    message = str(item["msg"]).removeprefix("Value error, ")
+    match item["type"]:
+        case "json_invalid":
+            return f"not JSON: {context['error']}"
+        case "extra_forbidden":
             message = "unknown field; check its spelling"
-        lines.append(f"{place}: {message}")
-    return "; ".join(lines)
+        case "too_short":
+            message = f"needs at least {context['min_length']}"
+        case "union_tag_not_found":
+            place, message = [*place, context["discriminator"].strip("'")], "Field required"
+        case "union_tag_invalid":
+            place = [*place, context["discriminator"].strip("'")]
+            message = f"'{context['tag']}' is unknown; there are {context['expected_tags']}"
+    return f"{'.'.join(place) or 'job'}: {message}"
 
 
 def recipe_names() -> list[str]:

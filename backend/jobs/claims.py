@@ -82,6 +82,11 @@ def finish_values(state: str, now: float, error: str | None = None) -> dict[str,
     return {"state": state, "finished": now, "error": error, "lease_until": None, "seconds_left": None, "worker": None}
 
 
+def cancelled_values(now: float) -> dict[str, Any]:
+    """What a job's row says after somebody cancelled it."""
+    return finish_values("cancelled", now) | {"message": "cancelled on request"}
+
+
 def after_loss(row: JobRow, snapshot_step: int, reason: str, now: float) -> dict[str, Any]:
     """What becomes of a job whose process is gone: queued again, unless it keeps dying without getting further.
 
@@ -89,7 +94,7 @@ def after_loss(row: JobRow, snapshot_step: int, reason: str, now: float) -> dict
         snapshot_step: step of its newest complete snapshot or checkpoint, -1 without one.
     """
     if row.cancel_requested:
-        return finish_values("cancelled", now)
+        return cancelled_values(now)
     resumes = 1 if snapshot_step > row.resumed_step else row.resumes + 1
     if resumes > MAX_RESUMES:
         return finish_values("failed", now, f"{reason}; it was resumed {MAX_RESUMES} times without getting further")

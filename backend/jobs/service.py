@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from backend.errors import Conflict, Invalid, NotFound
 from backend.jobs.advance import advance
-from backend.jobs.claims import finish_values
+from backend.jobs.claims import cancelled_values
 from backend.jobs.inputs import resolve_sources, with_readable_folders
 from backend.jobs.tables import FINISHED, JobRow, JobState
 from backend.pipelines.tables import PipelineRow
@@ -94,7 +94,7 @@ def cancel(platform: Platform, job_ids: Sequence[str]) -> None:
     mine = JobRow.id.in_(job_ids)
     not_started = JobRow.state.in_(("waiting", "queued"))
     with platform.database.write() as session:
-        session.execute(update(JobRow).where(mine, not_started).values(**finish_values("cancelled", time.time())))
+        session.execute(update(JobRow).where(mine, not_started).values(**cancelled_values(time.time())))
         session.execute(update(JobRow).where(mine, JobRow.state == "running").values(cancel_requested=True))
     advance(platform)
 
@@ -105,12 +105,19 @@ def retry(platform: Platform, job_id: str) -> JobRow:
     It goes on in its run folder, so from its last snapshot where there is one.
 
     Raises:
-        Conflict: the job has not ended, or has succeeded.
+        Conflict: the job has not ended, or has succeeded, or reads from one that has to be retried first.
     """
     row = get_job(platform, job_id)
     if row.state not in ("failed", "cancelled"):
         hint = "it has succeeded; submit it anew" if row.state == "succeeded" else "cancel it first"
         raise Conflict(f"job '{row.name}' is {row.state}; only a failed or cancelled job can be retried: {hint}")
+    for source in find_jobs(platform, ids=list(row.sources.values())):
+        if source.state in ("failed", "cancelled"):
+            raise Conflict(
+                f"job '{row.name}' reads from job '{source.name}', which "
+                f"{'failed' if source.state == 'failed' else 'was cancelled'}; retry '{source.name}', "
+                "and this one follows by itself"
+            )
     with platform.database.write() as session:
         again = [job_id, *_never_started_after(session, row)]
         session.execute(

@@ -13,7 +13,7 @@ from backend.jobs.tables import FINISHED, JobRow
 from backend.pipelines.schemas import PipelineSchema, PipelineState, RecipeRequest
 from backend.pipelines.tables import PipelineRow
 from backend.platform import Platform
-from trainer.spec import Recipe, explain, load_recipe, recipe_names
+from trainer.spec import JOB_SPEC, Recipe, explain, load_recipe, recipe_names
 
 
 def find_recipe(name: str) -> Recipe:
@@ -50,6 +50,10 @@ def _override(recipe: Recipe, overrides: Mapping[str, Mapping[str, Any]]) -> Rec
         if name not in by_name:
             raise Invalid(f"overrides: recipe '{recipe.name}' has no job '{name}'; it has {', '.join(by_name)}")
         _merge(by_name[name], fields)
+        try:
+            JOB_SPEC.validate_python(by_name[name])
+        except ValidationError as error:
+            raise Invalid(f"overrides: job '{name}': {explain(error)}") from error
     return Recipe.model_validate(raw)
 
 

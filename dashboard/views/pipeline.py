@@ -25,7 +25,7 @@ def header(pipeline: Pipeline) -> None:
     st.caption(" · ".join(parts))
 
 
-def job_row(job: Job, now: float) -> None:
+def job_row(job: Job, now: float, blocked: bool) -> None:
     name, state, progress, spent, action = st.columns([3, 2, 4, 1.6, 1.4], vertical_alignment="center")
     with name:
         st.page_link("views/run.py", label=f"**{job.name}** · {job.kind}", query_params={"id": job.id})
@@ -39,19 +39,21 @@ def job_row(job: Job, now: float) -> None:
         progress.caption(job.error or job.message)
     spent.caption(elapsed(job, now))
     with action:
-        job_action(job)
+        job_action(job, blocked)
 
 
-def job_action(job: Job) -> None:
-    """Cancel what is not done, retry what did not succeed."""
+def job_action(job: Job, blocked: bool) -> None:
+    """Cancel what is not done, retry what did not succeed. A blocked one waits for the retry of what it reads from."""
     if job.active and st.button(
         "Cancel", key=f"cancel-{job.id}", type="tertiary", help=f"Stop {job.name} with a checkpoint"
     ):
         client().cancel_job(job.id)
         flash(f"Cancelling {job.name}.")
         st.rerun()
-    if job.state in ("failed", "cancelled") and st.button(
-        "Retry", key=f"retry-{job.id}", help=f"Queue {job.name} again"
+    if (
+        job.state in ("failed", "cancelled")
+        and not blocked
+        and st.button("Retry", key=f"retry-{job.id}", help=f"Queue {job.name} again")
     ):
         client().retry_job(job.id)
         flash(f"{job.name} is queued again.")
@@ -83,9 +85,10 @@ def live(pipeline_id: str, was_active: bool) -> None:
             st.rerun()
         header(pipeline)
         now = time.time()
+        lost = {job.id for job in pipeline.jobs if job.state in ("failed", "cancelled")}
         with st.container(border=True):
             for job in pipeline.jobs:
-                job_row(job, now)
+                job_row(job, now, blocked=bool(lost & set(job.inputs.values())))
         evaluation_table(pipeline)
 
 

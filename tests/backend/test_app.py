@@ -74,6 +74,30 @@ def test_healthz_answers_within_three_seconds_of_the_start(settings: Settings) -
         assert healthy()
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OCTAVO_HOME", "{file}/home"),
+        ("OCTAVO_STORE_URL", "{file}"),
+        ("OCTAVO_DATABASE_URL", "sqlite:///{file}/octavo.db"),
+        ("OCTAVO_DATABASE_URL", "nosuch://somewhere"),
+        ("OCTAVO_BACKEND_PORT", "eighty"),
+    ],
+)
+def test_what_keeps_the_backend_from_starting_is_one_sentence(
+    settings: Settings, tmp_path: Path, variable: str, value: str
+) -> None:
+    (tmp_path / "file").touch()
+    wrong = {"OCTAVO_BACKEND_PORT": str(free_port()), variable: value.format(file=tmp_path / "file")}
+    done = subprocess.run(
+        [sys.executable, "-m", "backend"], env=environment(settings) | wrong, cwd=ROOT, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert variable in done.stderr
+
+
 def test_the_admin_key_is_written_once_and_for_the_owner_only(api: Api, settings: Settings) -> None:
     path = settings.home / "admin_key"
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
@@ -117,7 +141,9 @@ def test_a_labeller_may_label_and_nothing_else(api: Api) -> None:
         ("/pipelines", {"recipe": "nanno"}, 404, "nano"),
         ("/pipelines", {"recipe": "nano", "overrides": {"stf": {"steps": 1}}}, 422, "stf"),
         ("/pipelines", {"recipe": "nano", "overrides": {"sft": {"stepps": 1}}}, 422, "stepps"),
-        ("/pipelines", {"name": "none", "jobs": []}, 422, "jobs"),
+        ("/pipelines", {"recipe": "nano", "overrides": {"evaluate-dpo": {"n": 1}}}, 422, "job 'evaluate-dpo'"),
+        ("/pipelines", {"name": "none", "jobs": []}, 422, "jobs: needs at least 1"),
+        ("/jobs", {"name": "s"}, 422, "kind: Field required"),
         ("/labels", {"pair": "x", "position": "ab", "choice": "middle"}, 422, "choice"),
         ("/labels", {"pair": "x", "position": "ab", "choice": "left"}, 404, "pair 'x'"),
         ("/deployments", {"model_name": "m", "job": "nothing"}, 404, "nothing"),
@@ -132,12 +158,17 @@ def test_bad_input_is_one_sentence_that_names_the_cause_and_leaves_nothing(
     assert api.get("/pipelines") == []
 
 
+def test_a_wrong_job_in_a_recipe_is_said_once(api: Api) -> None:
+    answer = api.client.post("/pipelines", json={"name": "x", "jobs": [synthesize(trian=3)]})
+    assert message_of(answer, 422) == "jobs.0.synthesize.trian: unknown field; check its spelling"
+
+
 def test_other_errors_have_the_same_shape(api: Api) -> None:
     assert "no job 'x'" in message_of(api.client.get("/jobs/x"), 404)
     assert "/nowhere" in message_of(api.client.get("/nowhere"), 404)
     assert "PUT" in message_of(api.client.put("/jobs"), 405)
     malformed = api.client.post("/jobs", content="{", headers={"Content-Type": "application/json"})
-    assert "JSON" in message_of(malformed, 422)
+    assert message_of(malformed, 422).startswith("not JSON: ")
     assert "line 2" in message_of(api.client.post("/pairs/import", content="\n{}"), 422)
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -11,10 +12,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import update
 
 from backend.db import Base
+from backend.errors import Conflict
 from backend.jobs import service
 from backend.jobs.advance import advance
 from backend.jobs.claims import MAX_RESUMES, Claim, LeaseLost, after_loss, claim, finish_values, update_mine
 from backend.jobs.tables import JobRow
+from backend.launcher import run_job
 from backend.platform import Platform
 from backend.reaper import forget_untaken, requeue_lost
 from backend.schema import migrate
@@ -103,7 +106,8 @@ def test_resumes_without_progress_are_bounded_and_progress_resets_them() -> None
     assert values["state"] == "failed"
     assert after_loss(row, 11, "killed", 0.0)["state"] == "queued"
     row.cancel_requested = True
-    assert after_loss(row, 11, "killed", 0.0)["state"] == "cancelled"
+    cancelled = after_loss(row, 11, "killed", 0.0)
+    assert (cancelled["state"], cancelled["message"]) == ("cancelled", "cancelled on request")
 
 
 def test_a_failure_cancels_dependents_and_a_retry_brings_them_back(platform: Platform) -> None:
@@ -117,11 +121,31 @@ def test_a_failure_cancels_dependents_and_a_retry_brings_them_back(platform: Pla
     assert problems.id not in {row.id for row in service.find_jobs(platform, state="waiting")}
 
 
+def test_a_job_behind_a_failed_one_is_not_retried_alone(platform: Platform) -> None:
+    clean, _, tokenize = rows = submit_chain(platform)
+    finish(platform, take(platform, clean.id), "failed")
+    with pytest.raises(Conflict, match="'clean', which failed; retry 'clean'"):
+        service.retry(platform, tokenize.id)
+    assert states(platform, rows) == ["failed", "queued", "cancelled"]
+
+
+def test_a_job_whose_run_folder_cannot_be_written_fails_at_once_and_says_so(platform: Platform) -> None:
+    [row] = submit(platform, synthesize())
+    Path(row.run_folder).touch()
+    mine = take(platform, row.id)
+    assert mine is not None
+    run_job(platform, mine, Event())
+    failed = service.get_job(platform, row.id)
+    assert failed.state == "failed"
+    assert row.run_folder in (failed.error or "")
+
+
 def test_cancelling_stops_what_waits_at_once_and_asks_what_runs(platform: Platform) -> None:
     clean, problems, tokenize = rows = submit_chain(platform)
     mine = take(platform, clean.id)
     service.cancel(platform, [row.id for row in rows])
     assert states(platform, rows) == ["running", "cancelled", "cancelled"]
+    assert service.get_job(platform, tokenize.id).message == "cancelled on request"
     assert service.get_job(platform, clean.id).cancel_requested
     finish(platform, mine, "succeeded")
     service.cancel(platform, [clean.id])

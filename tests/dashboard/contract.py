@@ -146,6 +146,7 @@ def job_body(spec: dict[str, Any], pipeline: str, state: str) -> dict[str, Any]:
         "finished": NOW - 120 if done else None,
         "reused_from": "an-earlier-clean" if spec["name"] == "clean" else None,
         "spec": spec,
+        "inputs": {role: f"{pipeline}-{source}" for role, source in spec.get("inputs", {}).items()},
         "seconds_left": 95.0 if state == "running" else None,
         "run_folder": f"runs/{pipeline}-{spec['name']}",
     }

@@ -103,6 +103,15 @@ def test_cancel_and_retry_act_on_the_jobs(open_page: Open, platform: Platform) -
     assert platform.jobs["pipe1-rlhf"]["state"] == "queued"
 
 
+def test_only_the_job_that_others_wait_for_can_be_retried(open_page: Open, platform: Platform) -> None:
+    platform.jobs["pipe1-sft"] |= {"state": "failed", "error": "the loss is not finite"}
+    for name in ("evaluate-sft", "reward", "rlhf"):
+        platform.jobs[f"pipe1-{name}"]["state"] = "cancelled"
+    app = open_page("pipeline", id="pipe1")
+    button(app, "Retry")
+    assert platform.jobs["pipe1-sft"]["state"] == "queued"
+
+
 def test_an_unknown_pipeline_is_a_sentence(open_page: Open) -> None:
     assert "There is no pipeline 'gone'." in texts(open_page("pipeline", id="gone"))
 

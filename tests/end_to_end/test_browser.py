@@ -8,15 +8,14 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from scripts.browser import ensure_chromium
+from scripts.browser import FLAGS, ensure_chromium
+from scripts.screenshot import log_in
 from scripts.supervise import START_SECONDS
 from tests.end_to_end.conftest import House
 from tests.end_to_end.test_journey import until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.browser]
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync"]  # fmt: skip
 PATIENCE_MS = START_SECONDS * 1000
 STEPS = 2_000  # a run long enough to be watched
 
@@ -30,10 +29,7 @@ def page(house: House) -> Iterator[Page]:
         opened.set_default_timeout(PATIENCE_MS)
         expect.set_options(timeout=PATIENCE_MS)
         opened.goto("/")
-        opened.get_by_label("API key").fill(house.key)
-        # The login outlives a change of address once its cookie is there.
-        with opened.expect_response(re.compile(r"/session$")):
-            opened.get_by_role("button", name="Log in").click()
+        log_in(opened, house.key)
         expect(opened.get_by_role("heading", name="Pipelines", exact=True)).to_be_visible()
         yield opened
         browser.close()

@@ -14,6 +14,7 @@ import openai
 import pytest
 
 from serving.loader import load_export
+from serving.protocol import ChatCompletionRequest
 from serving.settings import Settings
 from tests.serving.world import (
     KEY,
@@ -177,6 +178,19 @@ def test_a_wrong_field_is_named(http: httpx.Client, change: dict[str, Any], para
     assert said in error["message"]
 
 
+def test_one_wrong_message_is_said_once(http: httpx.Client) -> None:
+    response = http.post("/v1/chat/completions", json={"model": "tiny", "messages": [{"role": "user"}]})
+    assert response.json()["error"]["message"] == "'messages.0.content': Field required"
+
+
+def test_null_means_unset_but_names_a_field_that_is_not_supported(http: httpx.Client) -> None:
+    optional = [name for name, field in ChatCompletionRequest.model_fields.items() if not field.is_required()]
+    body = {"model": "tiny", "messages": QUESTION, "max_tokens": 4} | dict.fromkeys(optional)
+    assert http.post("/v1/chat/completions", json=body | {"max_tokens": 4}).status_code == 200
+    assert http.post("/v1/chat/completions", json=body | {"tools": None}).json()["error"]["param"] == "tools"
+    assert http.post("/v1/chat/completions", json=body | {"model": None}).json()["error"]["param"] == "model"
+
+
 @pytest.mark.parametrize(
     ("prompt", "said"), [("", "empty"), ([9999], "9999"), ([-1], "-1"), (["a", "b"], "several requests"), (3, "text")]
 )
@@ -212,6 +226,7 @@ def test_other_errors_have_the_same_shape(http: httpx.Client) -> None:
     for response in (http.get("/v1/nothing"), http.get("/v1/completions"), http.post("/v1/completions", content=b"{")):
         assert 400 <= response.status_code < 500
         assert response.json()["error"]["message"]
+        assert response.json()["error"]["param"] is None
 
 
 # -- operation -------------------------------------------------------------------------------------------------------

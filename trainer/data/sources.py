@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sysconfig
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -59,13 +60,28 @@ def _folder_source(folder: Path) -> Source:
     if not os.access(folder, os.R_OK | os.X_OK):
         raise ValueError(f"folder {folder} cannot be read; check its permissions")
     kinds = (*TEXT_SUFFIXES, *ROW_SUFFIXES, ".py")
-    files = [path for path in _walk(folder) if path.name.lower().endswith(kinds)]
+    files = [path for path in _walk(folder, on_error=_refuse) if path.name.lower().endswith(kinds)]
     if not files:
         raise ValueError(f"folder {folder} holds no file of the kinds {', '.join(kinds)}")
     for path in files:
         if not os.access(path, os.R_OK):
             raise ValueError(f"file {path} cannot be read; check its permissions")
-    return Source(folder.name, lambda: (record for path in files for record in _file_records(path, folder)))
+    return Source(folder.name, lambda: _folder_records(files, folder))
+
+
+def _refuse(error: OSError) -> None:
+    raise ValueError(f"folder {error.filename} cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _folder_records(files: Iterable[Path], folder: Path) -> Iterator[Record]:
+    """Raises: ValueError: there is nothing in any file."""
+    empty = True
+    for path in files:
+        for found in _file_records(path, folder):
+            empty = False
+            yield found
+    if empty:
+        raise ValueError(f"folder {folder} holds no text: no row of its JSON Lines files has a field 'text'")
 
 
 def _file_records(path: Path, folder: Path) -> Iterator[Record]:
@@ -86,19 +102,27 @@ def _row_records(path: Path, source: str, name: str) -> Iterator[Record]:
     Raises:
         ValueError: a line is no JSON object, naming file and line.
     """
-    with _open_text(path) as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number} is not JSON: {error}; repair or remove the file") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number} is no JSON object; each line holds one object with a 'text'")
-            text = row.get("text")
-            if isinstance(text, str):
-                domain = row["domain"] if row.get("domain") in DOMAINS else _domain_of(text)
-                language = str(row.get("lang") or row.get("language") or "")
-                yield record(text, source, domain, language, path=name, row=number)
+    for number, line in _numbered_lines(path):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number} is not JSON: {error}; repair or remove the file") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number} is no JSON object; each line holds one object with a 'text'")
+        text = row.get("text")
+        if isinstance(text, str):
+            domain = row["domain"] if row.get("domain") in DOMAINS else _domain_of(text)
+            language = str(row.get("lang") or row.get("language") or "")
+            yield record(text, source, domain, language, path=name, row=number)
+
+
+def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Raises: ValueError: the file is compressed and damaged."""
+    try:
+        with _open_text(path) as file:
+            yield from enumerate(file, start=1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged: {error}; repair or remove the file") from error
 
 
 def _open_text(path: Path) -> IO[str]:
@@ -203,10 +227,14 @@ def _domain_of(text: str) -> Domain:
     return "science" if len(_FORMULA.findall(text[:20_000])) >= 2 else "general"
 
 
-def _walk(root: Path, suffix: str = "") -> list[Path]:
-    """Files below a folder, in an order by hash of their names: the first megabytes are a sample of all of it."""
+def _walk(root: Path, suffix: str = "", on_error: Callable[[OSError], None] | None = None) -> list[Path]:
+    """Files below a folder, in an order by hash of their names: the first megabytes are a sample of all of it.
+
+    Args:
+        on_error: called with a folder that cannot be listed; without it such a folder is left out.
+    """
     found = []
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root, onerror=on_error):
         folders[:] = [name for name in folders if name not in _SKIPPED_FOLDERS and not name.startswith(".")]
         found += [Path(folder, name) for name in files if name.endswith(suffix)]
     return sorted(found, key=lambda path: hashlib.sha256(str(path.relative_to(root)).encode()).digest())

@@ -2,7 +2,11 @@
 
 import gzip
 import json
+import os
 import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -57,6 +61,45 @@ def test_mistakes_are_named_at_once(tmp_path: Path) -> None:
         open_sources([str(tmp_path / "empty")], python_installation=False)
     with pytest.raises(ValueError, match="nothing to read"):
         open_sources([], python_installation=False)
+
+
+@contextmanager
+def without_roots_rights() -> Iterator[None]:
+    """Root may read everything; for the time being this process is nobody."""
+    user, nobody = os.geteuid(), 65534
+    os.seteuid(user or nobody)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_folder_within_that_cannot_be_read_is_named_at_once() -> None:
+    # Not tmp_path: nobody may not enter it.
+    with tempfile.TemporaryDirectory() as name:
+        corpus(folder := Path(name, "corpus"))
+        Path(name).chmod(0o755)
+        (folder / "deep").chmod(0)
+        try:
+            with without_roots_rights(), pytest.raises(ValueError, match=r"deep cannot be read \(Permission denied\)"):
+                open_sources([str(folder)], python_installation=False)
+        finally:
+            (folder / "deep").chmod(0o755)
+
+
+def test_rows_without_any_text_are_no_corpus(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"title": "no text"}\n')
+    with pytest.raises(ValueError, match="holds no text: no row"):
+        records(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"never compressed", gzip.compress(b'{"text": "a"}\n' * 9)[:-9]], ids=["no gzip", "cut off"]
+)
+def test_a_damaged_compressed_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "rows.jsonl.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"rows\.jsonl\.gz is damaged"):
+        records(tmp_path)
 
 
 @pytest.mark.parametrize(
