@@ -64,6 +64,14 @@ def test_every_assumption_says_where_it_comes_from(capsys: pytest.CaptureFixture
     assert "$1.00 a device and hour: as given" in assumed
 
 
+def test_what_is_given_is_no_longer_assumed(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--tokens", "--rows", "--context"):
+        assert main(["plan", "small", option, "1000"]) == 0
+        assumed = capsys.readouterr().out.partition("Assumed:")[2]
+        assert f"({option})" not in assumed
+        assert assumed.count("(--") == 3
+
+
 def test_the_fewest_devices_hold_a_layout_and_half_of_them_hold_none(capsys: pytest.CaptureFixture[str]) -> None:
     found = planned(capsys, "mixtral-8x7b")
     fewest = found["fewest_devices"]
