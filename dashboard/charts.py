@@ -67,11 +67,42 @@ def load_card(curves: Curves) -> None:
         st.altair_chart(line_chart(lines, "expert", HEIGHT + 60), key="curve-load")
 
 
-def curve_grid(runs: Mapping[str, Curves]) -> None:
-    """Every metric of the first run; the others are laid over it."""
+def load_map_card(curves: Curves, findings: Sequence[Mapping[str, Any]]) -> None:
+    """The newest load of every expert of every layer, and what the expert doctor says of it."""
+    cells = curves.load_map()
+    with st.container(border=True):
+        st.markdown(
+            "**Expert load by layer**",
+            help="Share of a layer's (token, choice) pairs over an even share, at the last check; white is even.",
+        )
+        st.altair_chart(load_map_chart(cells), key="load-map")
+        for finding in findings:
+            st.markdown(f":material/stethoscope: {finding['sentence']}.  \n:gray[Remedy: {finding['remedy']}.]")
+
+
+def load_map_chart(cells: Sequence[Mapping[str, float]]) -> alt.Chart:
+    """Layers down, experts across; blue below an even share, red above, full at twice an even share."""
+    chart: alt.Chart = alt.Chart(alt.InlineData(values=list(cells)))
+    encoded: alt.Chart = chart.mark_rect().encode(
+        x=alt.X("expert:O", title="expert", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+        y=alt.Y("layer:O", title="layer", axis=alt.Axis(labelOverlap=True)),
+        color=alt.Color(
+            "ratio:Q",
+            title="× even",
+            scale=alt.Scale(scheme="redblue", reverse=True, domain=[0, 2], domainMid=1, clamp=True),
+        ),
+        tooltip=["layer:O", "expert:O", alt.Tooltip("share:Q", format=".1%"), alt.Tooltip("ratio:Q", format=".2f")],
+    )
+    layers = len({cell["layer"] for cell in cells})
+    return encoded.properties(height=min(60 + 24 * layers, 600))
+
+
+def curve_grid(runs: Mapping[str, Curves], findings: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Every metric of the first run, the others laid over it; and its experts, with the doctor's findings."""
     main = next(iter(runs.values()))
     with st.grid("auto", min_column_width=340):
         for name in main.names():
             curve_card(name, runs)
         if main.expert_load():
             load_card(main)
+            load_map_card(main, findings)

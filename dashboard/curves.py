@@ -47,6 +47,19 @@ class Curves:
             for expert, steps in sorted(sums.items())
         }
 
+    def load_map(self) -> list[dict[str, float]]:
+        """The newest share of each layer's experts: rows of layer, expert, share, and its ratio to an even share."""
+        cells = [
+            (int(match[1]), int(match[2]), values[max(values)])
+            for name, values in self.values.items()
+            if (match := EXPERT_LOAD.match(name))
+        ]
+        experts = len({expert for _, expert, _ in cells})
+        return [
+            {"layer": layer, "expert": expert, "share": share, "ratio": share * experts}
+            for layer, expert, share in sorted(cells)
+        ]
+
 
 def _rank(name: str) -> tuple[int, str]:
     head = name.split("/")[0]

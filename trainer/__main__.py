@@ -1,4 +1,8 @@
-"""python -m trainer run RUN_DIR: job.json -> stage.run(spec, run). Exit 0 done, 1 failed, 3 cancelled."""
+"""The trainer's commands.
+
+python -m trainer run RUN_DIR: job.json -> stage.run(spec, run). Exit 0 done, 1 failed, 3 cancelled.
+python -m trainer plan SPEC: what a run would take, before it starts.
+"""
 
 import argparse
 import importlib
@@ -9,8 +13,13 @@ from trainer.process import EXIT_FAILED, execute
 
 
 def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["plan"]:
+        command = importlib.import_module("trainer.plan.command")
+        return int(command.main(arguments[1:]))
     parser = argparse.ArgumentParser(prog="python -m trainer")
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("plan", help="what a run would take, before it starts")
     commands.add_parser("run", help="run the job of a run folder").add_argument("run_dir")
     folder = RunFolder(parser.parse_args(arguments).run_dir)
     try:

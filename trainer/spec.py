@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from trainer.model.config import ModelConfig
+from trainer.model.presets import from_preset
 
 Domain = Literal["code", "science", "multilingual", "general"]
 DOMAINS: tuple[Domain, ...] = ("code", "science", "multilingual", "general")
@@ -187,11 +188,16 @@ class SftSpec(TrainingBase):
     roles: ClassVar[tuple[str, ...]] = ("dataset",)
     optional_roles: ClassVar[tuple[str, ...]] = ("checkpoint", "budget")
     kind: Literal["sft"] = "sft"
-    model: ModelConfig | None = Field(None, description="a new network; left out when a checkpoint is given")
+    model: Annotated[ModelConfig | None, BeforeValidator(from_preset)] = Field(
+        None, description="a new network: a preset's name, or a config; left out when a checkpoint is given"
+    )
     batch_rows: int = Field(16, gt=0, description="packed rows a step")
     phases: tuple[PhaseSpec, ...] = CURRICULUM
     balance_weight: float = Field(0.01, ge=0, description="weight of the load-balance loss")
     z_weight: float = Field(1e-3, ge=0, description="weight of the router z-loss")
+    doctor: Literal["report", "apply"] = Field(
+        "report", description="report: ill experts are named, with a remedy; apply: dead ones are also started again"
+    )
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:

@@ -7,6 +7,7 @@ import streamlit as st
 from dashboard import formats
 from dashboard.artifacts import artifact_section
 from dashboard.charts import curve_grid
+from dashboard.client import ClientError
 from dashboard.curves import Curves
 from dashboard.login import client
 from dashboard.results import anything, show_result
@@ -68,7 +69,18 @@ def curves_section(job: Job, other: Job | None) -> None:
     runs = {job.name: curves}
     if other is not None:
         runs[f"{other.name} ({other.id[:8]})"] = curves_of(other)
-    curve_grid(runs)
+    curve_grid(runs, doctor_findings(job) if curves.expert_load() else [])
+
+
+def doctor_findings(job: Job) -> list[dict[str, str]]:
+    """What the expert doctor found so far; a run writes it into its result while it goes on."""
+    try:
+        found: list[dict[str, str]] = client().result(job.id).get("findings", [])
+    except ClientError as error:
+        if error.status != 404:  # a job without a result yet
+            raise
+        return []
+    return found
 
 
 def compare_choice(job: Job) -> Job | None:

@@ -54,13 +54,13 @@ def check_export(checkpoint: Path, export: Path, dtype: torch.dtype, tolerance: 
 
 def _result(export: Path, parity: Parity, spec: ExportSpec) -> dict[str, object]:
     files = sorted(path for path in export.rglob("*") if path.is_file())
-    parameters, active = count_parameters(read_config(export))
+    parameters = count_parameters(read_config(export))
     return {
         **{f"parity_{name}": value for name, value in asdict(parity).items()},
         "tolerance": spec.tolerance,
         "dtype": spec.dtype,
-        "parameters": parameters,
-        "active_parameters": active,
+        "parameters": parameters.total,
+        "active_parameters": parameters.active,
         "bytes": sum(path.stat().st_size for path in files),
         "files": [str(path.relative_to(export)) for path in files],
     }

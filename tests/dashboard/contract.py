@@ -63,6 +63,19 @@ RECIPE: dict[str, Any] = {
     ],
 }
 RESULTS: dict[str, dict[str, Any]] = {
+    "sft": {
+        "train_seconds": 97.2,
+        "steps": 400,
+        "findings": [
+            {
+                "kind": "dead",
+                "layer": 1,
+                "expert": 3,
+                "sentence": "expert 3 of layer 1 is dead: at most 0.2 % of the choices",
+                "remedy": "start it again as a copy of the busiest",
+            }
+        ],
+    },
     "clean": {
         "kept": 812,
         "megabytes": 6.2,

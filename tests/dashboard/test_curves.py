@@ -45,3 +45,13 @@ def test_expert_load_is_the_mean_over_layers() -> None:
     assert loads.keys() == {"expert 0", "expert 1"}
     assert abs(loads["expert 0"] - 0.3) < 1e-9
     assert abs(sum(loads.values()) - 1) < 1e-9
+
+
+def test_the_load_map_holds_the_newest_share_of_each_expert() -> None:
+    curves = Curves()
+    curves.add([MetricRow(seq=1, step=5, time=0.0, values={"load/layer0/expert0": 0.5, "load/layer0/expert1": 0.5})], 1)
+    curves.add([MetricRow(seq=2, step=9, time=0.0, values={"load/layer0/expert0": 0.2, "load/layer0/expert1": 0.8})], 2)
+    assert curves.load_map() == [
+        {"layer": 0, "expert": 0, "share": 0.2, "ratio": 0.4},
+        {"layer": 0, "expert": 1, "share": 0.8, "ratio": 1.6},
+    ]

@@ -131,6 +131,14 @@ def test_curves_grow_by_what_came_since(open_page: Open, platform: Platform) -> 
     assert app.session_state["curves"]["pipe1-rlhf"].points("loss")[-1][0] == 42
 
 
+def test_the_experts_of_each_layer_are_mapped_with_what_the_doctor_says(open_page: Open) -> None:
+    page = texts(open_page("run", id="pipe1-sft"))
+    assert "**Expert load by layer**" in page
+    assert "expert 3 of layer 1 is dead" in page
+    assert "Remedy: start it again as a copy of the busiest" in page
+    assert "stethoscope" not in texts(open_page("run", id="pipe1-rlhf"))
+
+
 def test_a_new_attempt_starts_its_curves_afresh(open_page: Open, platform: Platform) -> None:
     app = open_page("run", id="pipe1-rlhf")
     platform.jobs["pipe1-rlhf"]["attempt"] = 2

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from trainer.artifacts import Run, new_folder, step_folder
 from trainer.data.tokenizer import Tokenizer
 from trainer.engine.checkpoint import load_snapshot, save_snapshot
+from trainer.engine.meter import Meter
 from trainer.engine.precision import MasterOptimizer
 from trainer.model.config import ModelConfig
 from trainer.model.mixtral import save_weights
@@ -54,6 +55,7 @@ class Loop:
     ) -> None:
         self.run, self.spec, self.model, self.budget_s = run, spec, model, budget_s
         self.optimizer = MasterOptimizer(model, spec.optimizer)
+        self.meter = Meter(run, model)
         self.generator = torch.Generator().manual_seed(spec.seed)
         self.memory: dict[str, Any] = memory or {}
         self.step = 0
@@ -82,8 +84,12 @@ class Loop:
             if self.step % self.spec.snapshot_every == 0:
                 self.snapshot()
 
-    def update(self, loss: Tensor, metrics: dict[str, float], tokens: int = 0) -> None:
-        """Backward, clip, schedule, optimiser, metrics; then the step counts as done. `tokens` were processed.
+    def update(self, loss: Tensor, metrics: dict[str, float], tokens: int = 0, flops: float = 0.0) -> None:
+        """Backward, clip, schedule, optimiser, metrics; then the step counts as done.
+
+        Args:
+            tokens: how many the step processed, with `flops` operations forward and backward; with 0 the step's
+                speed and memory are not reported.
 
         Raises:
             ValueError: the loss or the gradient is not finite.
@@ -100,7 +106,7 @@ class Loop:
         self.step += 1
         values = {"loss": value, "lr": lr, "grad_norm": norm, **metrics}
         if tokens:
-            values["tokens_per_second"] = tokens / (time.perf_counter() - self._began)
+            values |= self.meter.report(tokens, flops, time.perf_counter() - self._began)
         self.run.metrics(self.step, values)
         self._report(f"loss {value:.3f}")
 

@@ -108,11 +108,20 @@ class Transformer(nn.Module):
         return scores.float()
 
 
-def count_parameters(config: ModelConfig) -> tuple[int, int]:
-    """(all parameters, parameters a token activates), embedding lookup included once."""
+@dataclass(frozen=True)
+class Parameters:
+    """How many there are; `active` of them work on one token, the embedding counted whole."""
+
+    total: int
+    active: int
+    experts: int
+
+
+def count_parameters(config: ModelConfig) -> Parameters:
+    """Counted on a network without storage, so that any size takes moments."""
     with torch.device("meta"):
         model = Transformer(config)
     total = sum(parameter.numel() for parameter in model.parameters())
-    idle = config.num_local_experts - config.num_experts_per_tok
-    one_expert = 3 * config.hidden_size * config.intermediate_size
-    return total, total - config.num_hidden_layers * idle * one_expert
+    experts = sum(p.numel() for name, p in model.named_parameters() if name.endswith(("gate_up_EGD", "down_EDF")))
+    idle = experts // config.num_local_experts * (config.num_local_experts - config.num_experts_per_tok)
+    return Parameters(total, total - idle, experts)

@@ -6,9 +6,11 @@ from torch import Tensor
 from trainer.artifacts import Run
 from trainer.data.rows import Batch, Rows, concatenate, open_rows
 from trainer.data.tokenizer import Tokenizer
+from trainer.engine.checkup import checkup, findings
 from trainer.engine.compilation import CrossEntropy, compile_step
 from trainer.engine.loop import Loop
 from trainer.engine.precision import pick_device, resolve_precision
+from trainer.flops import training_flops
 from trainer.model.mixtral import load_model
 from trainer.model.moe import route
 from trainer.model.transformer import Output, Transformer
@@ -37,13 +39,17 @@ def run(spec: SftSpec, run: Run) -> None:
         batch = draw(spec, train, phase_at(spec.phases, loop.progress), loop.memory)
         output = model(batch.tokens_BL, segments_BL=batch.segments_BL)
         loss, parts = objective(spec, model, output, batch, cross_entropy)
-        parts |= expert_load(model, output) if step % LOAD_EVERY == 0 else {}
+        load = expert_load(model, output) if step % LOAD_EVERY == 0 else {}
         if step % check_every == 0:
             parts["heldout_loss"] = heldout_loss(model, heldout)
-        loop.update(loss, parts, tokens=batch.tokens_BL.numel())
+        flops = training_flops(model.config, *batch.tokens_BL.shape)
+        loop.update(loss, parts | load, tokens=batch.tokens_BL.numel(), flops=flops)
+        if load:
+            checkup(loop, spec.doctor, load)
     if not run.stop_requested:
         loop.save_checkpoint(model.config, tokenizer)
-        run.folder.write_result({"train_seconds": loop.seconds, "steps": loop.step, "rows_drawn": loop.memory["drawn"]})
+        counts = {"train_seconds": loop.seconds, "steps": loop.step, "rows_drawn": loop.memory["drawn"]}
+        run.folder.write_result({**counts, "findings": findings(loop)})
 
 
 def check_sources(spec: SftSpec, sources: dict[str, Rows]) -> None:

@@ -177,6 +177,7 @@ def test_a_prompt_that_fills_the_context_is_refused() -> None:
 
 def test_counted_parameters_are_those_that_exist() -> None:
     shape = tiny.config()
-    total, active = count_parameters(shape)
-    assert total == sum(parameter.numel() for parameter in Transformer(shape).parameters())
-    assert total - active == 2 * 6 * 3 * 32 * 24
+    counted = count_parameters(shape)
+    assert counted.total == sum(parameter.numel() for parameter in Transformer(shape).parameters())
+    assert counted.experts == 2 * 8 * 3 * 32 * 24
+    assert counted.total - counted.active == 2 * 6 * 3 * 32 * 24

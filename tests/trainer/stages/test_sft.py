@@ -40,9 +40,11 @@ def test_it_learns_and_leaves_a_checkpoint_and_every_loss_part(tmp_path: Path) -
     losses = [row["cross_entropy"] for row in rows if "cross_entropy" in row]
     assert losses[-1] < 0.7 * losses[0]
     assert {"balance_loss", "router_z_loss", "lr", "grad_norm", "tokens_per_second"} <= rows[-1].keys()
+    assert {"flops", "mfu", "peak_memory_bytes"} <= rows[-1].keys()
     assert any("heldout_loss" in row for row in rows)
     assert (folder.checkpoint() / "model.safetensors").is_file()
     assert folder.result()["train_seconds"] > 0
+    assert folder.result()["findings"] == []
 
 
 def test_rows_come_once_an_epoch_in_a_new_order_each(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What a run would take, before it starts: parameters, memory by layout, operations, hours, money, disk."""
