@@ -4,10 +4,20 @@ import json
 import re
 import shlex
 import time
+from math import isfinite, log10
 from typing import Any
 
 # Names that are abbreviations, as people write them.
-SPELLED = {"lr": "learning rate", "kl": "KL", "rl": "RL", "n": "number", "logps": "log-probabilities"}
+SPELLED = {
+    "lr": "learning rate",
+    "kl": "KL",
+    "rl": "RL",
+    "n": "number",
+    "logps": "log-probabilities",
+    "mfu": "MFU",
+    "flops": "FLOPs",
+}
+HUGE = "GTPEZY"
 THINK = re.compile(r"<think>(.*?)(?:</think>|$)", re.DOTALL)
 
 
@@ -42,9 +52,12 @@ def clock(moment: float | None) -> str:
 
 
 def number(value: float | int | None) -> str:
-    """Four significant digits; thousands grouped by thin spaces; tiny numbers in powers of ten."""
+    """Four significant digits; thousands grouped by thin spaces; tiny numbers in powers of ten, huge ones in giga."""
     if value is None:
         return "–"
+    if abs(value) >= 1e9 and isfinite(value):
+        power = min(int(log10(abs(value))) // 3, len(HUGE) + 2)
+        return f"{value / 1000**power:.4g} {HUGE[power - 3]}"
     if isinstance(value, int) or (abs(value) >= 1000 and value == value and abs(value) != float("inf")):
         return f"{value:,.0f}".replace(",", "\u202f")
     if value != 0 and abs(value) < 1e-3:

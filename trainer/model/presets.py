@@ -115,10 +115,15 @@ def from_preset(value: Any) -> Any:
     """The full config that a spec's `model` means by "small" or by {preset = "small", vocab_size = 512}.
 
     Anything else is returned as it is, for `ModelConfig` to judge.
+
+    Raises:
+        ValueError: the preset is unknown, or every field is given beside it, so that nothing of it would be left.
     """
     if isinstance(value, str):
         return preset(value)
     if isinstance(value, Mapping) and "preset" in value:
         changes = {name: change for name, change in value.items() if name != "preset"}
+        if changes.keys() >= ModelConfig.model_fields.keys():
+            raise ValueError("model: a preset with every field given too; give its name alone, or what differs from it")
         return {**preset(str(value["preset"])).model_dump(), **changes}
     return value

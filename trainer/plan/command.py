@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from dataclasses import replace
 
 from pydantic import TypeAdapter
 
@@ -10,6 +9,8 @@ from trainer.plan.estimate import Plan, estimate
 from trainer.plan.processor import processor_for
 from trainer.plan.text import text
 from trainer.plan.works import Work, works_of
+
+FIELDS = ("tokens", "rows", "context")  # of the work itself
 
 
 def main(arguments: list[str]) -> int:
@@ -40,12 +41,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan(work: Work, options: argparse.Namespace) -> Plan:
-    for name in ("tokens", "rows", "context", "devices", "mfu", "price_per_hour"):
+    for name in (*FIELDS, "devices", "mfu", "price_per_hour"):
         value = getattr(options, name)
         if value is not None and value <= 0:
             raise ValueError(f"--{name.replace('_', '-')} is {value:g}; give a number above 0")
     if options.device == "cpu" and options.devices not in (None, 1):
         raise ValueError("a run on a cpu is one process; leave --devices out")
-    given = {name: getattr(options, name) for name in ("tokens", "rows", "context") if getattr(options, name)}
-    work = replace(work, **given)
+    work = work.adjusted({name: value for name in FIELDS if (value := getattr(options, name)) is not None})
     return estimate(work, processor_for(work, options.device, options.mfu, options.price_per_hour), options.devices)

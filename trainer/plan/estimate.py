@@ -82,7 +82,7 @@ def estimate(work: Work, processor: Processor, devices: int | None = None) -> Pl
         dollars=None if price is None else device_hours * price,
         checkpoint_bytes=memory.checkpoint_bytes(parameters),
         snapshot_bytes=memory.snapshot_bytes(parameters),
-        assumptions=(*work.assumptions, *_assumptions(processor)),
+        assumptions=(*work.assumed.values(), *_assumptions(processor)),
     )
 
 
@@ -100,24 +100,23 @@ def placements(work: Work, parameters: Parameters, processor: Processor, devices
 
 def fewest_devices(work: Work, parameters: Parameters, processor: Processor) -> int | None:
     """The smallest power of two on which some layout fits, with recomputation if need be; a CPU stands alone."""
+
+    def fits(devices: int) -> bool:
+        return any(found.fits or found.fits_recomputed for found in placements(work, parameters, processor, devices))
+
     numbers = [1] if processor.name == "cpu" else [2**n for n in range(MOST_DEVICES.bit_length())]
-    return next(
-        (
-            number
-            for number in numbers
-            if any(found.fits or found.fits_recomputed for found in placements(work, parameters, processor, number))
-        ),
-        None,
-    )
+    return next(filter(fits, numbers), None)
 
 
 def _assumptions(processor: Processor) -> tuple[str, ...]:
     price = processor.dollars_per_hour
     return (
-        f"peak {processor.peak / 1e12:,.4g} TFLOP/s in {processor.format}: {processor.peak_source}",
+        f"peak {processor.peak / 1e9:,.0f} GFLOP/s in {processor.format}: {processor.peak_source}",
         f"MFU {processor.mfu}: {processor.mfu_source} (--mfu)",
-        f"price {'unknown' if price is None else f'${price:.2f}'} a device and hour: {processor.price_source}",
+        "price not known (--price-per-hour)"
+        if price is None
+        else f"price ${price:.2f} a device and hour: {processor.price_source} (--price-per-hour)",
         f"{USABLE:.0%} of a device's memory counted on; the rest is for buffers, fragments and the libraries",
-        "activations as the network keeps them without a compiler, attention over a whole row as one document",
-        "all steps run, none is repeated; loading, evaluation and saving take no time",
+        "activations as the network keeps them without a compiler; attention as if each row were one document",
+        "no step is repeated; loading, evaluation and saving take no time",
     )

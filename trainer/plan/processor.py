@@ -11,7 +11,7 @@ from trainer.engine.precision import resolve_precision
 from trainer.plan.works import Work
 
 GPU_MFU = (0.35, "published for MoE training: 0.15 to 0.40 in common stacks, 0.47 for Mixtral in Megatron-Core")
-CPU_MFU = (0.4, "TODO")
+CPU_MFU = (0.3, "a guess; a run reports its own as the metric mfu")
 MEASURED_ROWS = 4096
 GIVEN = "as given"
 
@@ -28,7 +28,7 @@ class Processor:
     mfu: float
     mfu_source: str
     dollars_per_hour: float | None = None
-    price_source: str = "not known (--price-per-hour)"
+    price_source: str = ""
 
 
 def processor_for(work: Work, name: str, mfu: float | None = None, price: float | None = None) -> Processor:

@@ -2,10 +2,11 @@
 
 import json
 import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -31,7 +32,10 @@ TOKENS_PER_PARAMETER = 20
 
 @dataclass(frozen=True)
 class Work:
-    """One training run: `rows` of a step over all devices (None: one on each), every one `context` tokens long."""
+    """One training run: `rows` of a step over all devices (None: one on each), every one `context` tokens long.
+
+    `assumed` says of a field that nobody gave where its value comes from.
+    """
 
     name: str
     model: ModelConfig
@@ -39,7 +43,12 @@ class Work:
     rows: int | None
     context: int
     tokens: float
-    assumptions: tuple[str, ...] = ()
+    assumed: Mapping[str, str] = field(default_factory=dict)
+
+    def adjusted(self, given: Mapping[str, Any]) -> "Work":
+        """With some fields as given instead of assumed."""
+        assumed = {name: text for name, text in self.assumed.items() if name not in given}
+        return replace(self, **given, assumed=assumed)
 
     def rows_on_one_of(self, devices: int) -> int:
         return 1 if self.rows is None else ceil(self.rows / devices)
@@ -97,9 +106,10 @@ def _of_preset(name: str) -> Work:
     model = PRESETS[name]
     context = min(model.max_position_embeddings, LONGEST_ROW)
     tokens = float(TOKENS_PER_PARAMETER * count_parameters(model).active)
-    assumed = (
-        f"a step has one row of {context} tokens on each device (--rows, --context)",
-        f"{TOKENS_PER_PARAMETER} tokens for each active parameter, the optimum Hoffmann et al. 2022 found for dense "
-        "networks (--tokens)",
-    )
+    assumed = {
+        "rows": "each device takes one row a step (--rows)",
+        "context": f"a row has {context:,} tokens: what the network reads, at most {LONGEST_ROW:,} (--context)",
+        "tokens": f"{TOKENS_PER_PARAMETER} tokens for each active parameter, the optimum of dense networks in Hoffmann "
+        "et al. 2022 (--tokens)",
+    }
     return Work(name, model, "auto", None, context, tokens, assumed)

@@ -62,5 +62,7 @@ def test_a_spec_takes_a_preset_by_name_and_keeps_the_whole_config() -> None:
 def test_a_wrong_name_lists_the_presets_and_a_wrong_field_is_named() -> None:
     with pytest.raises(ValidationError, match="unknown preset 'huge'; there are: nano, micro"):
         sft("huge")
+    with pytest.raises(ValidationError, match="give its name alone"):
+        sft({"preset": "small", **PRESETS["nano"].model_dump()})
     with pytest.raises(ValidationError, match="hiden_size"):
         sft({"preset": "small", "hiden_size": 512})
