@@ -111,9 +111,11 @@ def fewest_devices(work: Work, parameters: Parameters, processor: Processor) -> 
 def _assumptions(processor: Processor) -> tuple[str, ...]:
     price = processor.dollars_per_hour
     return (
-        f"peak {processor.peak / 1e12:,.4g} TFLOP/s in {processor.format}: {processor.peak_source}",
+        f"peak {processor.peak / 1e9:,.0f} GFLOP/s in {processor.format}: {processor.peak_source}",
         f"MFU {processor.mfu}: {processor.mfu_source} (--mfu)",
-        f"price {'unknown' if price is None else f'${price:.2f}'} a device and hour: {processor.price_source}",
+        "price not known (--price-per-hour)"
+        if price is None
+        else f"price ${price:.2f} a device and hour: {processor.price_source} (--price-per-hour)",
         f"{USABLE:.0%} of a device's memory counted on; the rest is for buffers, fragments and the libraries",
         "activations as the network keeps them without a compiler; attention as if each row were one document",
         "no step is repeated; loading, evaluation and saving take no time",

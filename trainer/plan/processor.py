@@ -28,7 +28,7 @@ class Processor:
     mfu: float
     mfu_source: str
     dollars_per_hour: float | None = None
-    price_source: str = "not known (--price-per-hour)"
+    price_source: str = ""
 
 
 def processor_for(work: Work, name: str, mfu: float | None = None, price: float | None = None) -> Processor:
