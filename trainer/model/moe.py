@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.model.capacity import Room
 from trainer.model.config import ModelConfig
 
 
@@ -22,6 +23,12 @@ class Routing(NamedTuple):
 def route(logits_TE: Tensor, top_k: int) -> Routing:
     """Softmax over all experts, then the top k, renormalised (Jiang et al. 2024, section 2.1)."""
     weights_Tk, choices_Tk = logits_TE.float().softmax(dim=-1).topk(top_k, dim=-1)
+    return Routing(weights_Tk / weights_Tk.sum(dim=-1, keepdim=True), choices_Tk)
+
+
+def weigh(logits_TE: Tensor, choices_Tk: Tensor) -> Routing:
+    """The same with the experts given: their softmax probabilities, renormalised."""
+    weights_Tk = logits_TE.float().softmax(dim=-1).gather(1, choices_Tk)
     return Routing(weights_Tk / weights_Tk.sum(dim=-1, keepdim=True), choices_Tk)
 
 
@@ -104,15 +111,17 @@ class MoE(nn.Module):
         self.gate_up_EGD = nn.Parameter(torch.empty(E, 2 * width, D))
         self.down_EDF = nn.Parameter(torch.empty(E, D, width))
 
-    def forward(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the mixed output [T, D] and the router's logits [T, E]."""
+    def forward(self, x_TD: Tensor, room: Room | None = None) -> tuple[Tensor, Tensor, Routing]:
+        """Returns the mixed output [T, D], the router's logits [T, E] and where the tokens went."""
         logits_TE = self.router(x_TD)
         routing = route(logits_TE, self.config.num_experts_per_tok)
+        if room is not None:
+            routing = weigh(logits_TE, room.assign(logits_TE, routing.choices_Tk).choices_Tk)
         layout = lay_out(routing.choices_Tk, self.config.num_local_experts)
         x_RD: Tensor = _Dispatch.apply(x_TD, layout.row_Tk, layout.rows)  # type: ignore[no-untyped-call]
         y_RD = self.experts(x_RD, layout.ends_E)
         y_TD: Tensor = _Combine.apply(y_RD, routing.weights_Tk, layout.row_Tk)  # type: ignore[no-untyped-call]
-        return y_TD, logits_TE
+        return y_TD, logits_TE, routing
 
     def experts(self, x_RD: Tensor, ends_E: Tensor) -> Tensor:
         """down(silu(gate x) · up x), each expert on its own segment of rows."""
