@@ -1,9 +1,11 @@
 """Losses: pure functions of tensors, each with its equation and where it comes from.
 
-Shapes: T tokens, E experts, B rows, L positions of a row, V vocabulary, P pairs, G groups, K answers of a group.
+Shapes: T tokens, E experts, B rows, L positions of a row, V vocabulary, P pairs, G groups, K answers of a
+group (or kinds of labels), N tokens with a label.
 Log-probabilities are natural logarithms (nat); sums and logarithms are taken in float32.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -73,23 +75,56 @@ def chunked_cross_entropy(
     return loss
 
 
-def router_balance_loss(router_logits_TE: Tensor, top_k: int, mask_T: Tensor | None = None) -> Tensor:
-    """Load balance of one layer: E * sum_e f_e P_e, a scalar, 1 for an even load.
+def router_balance_loss(
+    router_logits_TE: Tensor, top_k: int, mask_T: Tensor | None = None, groups: Sequence[int] | None = None
+) -> Tensor:
+    """Load balance of one layer within each group of experts: sum_g f_g * n_g * sum_(e in g) (f_e/f_g) (P_e/P_g).
 
-    f_e is the share of the k*T assignments that expert e gets (a count, so without gradient) and P_e its mean
-    router probability: Fedus et al. 2021, "Switch Transformers", eq. 4-6, with f over all k choices of a token.
-    Tokens outside `mask_T` (padding) do not count.
+    f_e is the share of the k*T assignments that expert e gets (a count, so without gradient), P_e its mean router
+    probability, f_g and P_g their sums over the n_g experts of group g. A scalar, 1 where the load inside every group
+    is even, however much each group gets: the groups' load follows the data. With one group, the default, it is
+    E * sum_e f_e P_e of Fedus et al. 2021, "Switch Transformers", eq. 4-6, with f over all k choices of a token.
+
+    Args:
+        mask_T: tokens outside of it (padding) do not count.
+        groups: how many experts each group has, in the order of the experts.
     """
-    experts = router_logits_TE.shape[-1]
+    sizes = list(groups or router_logits_TE.shape[-1:])
     probs_TE = router_logits_TE.float().softmax(dim=-1)
     chosen_TK = probs_TE.topk(top_k, dim=-1).indices
     assigned_TE = torch.zeros_like(probs_TE).scatter_(-1, chosen_TK, 1.0 / top_k)
     if mask_T is None:
-        return experts * (assigned_TE.mean(dim=0) * probs_TE.mean(dim=0)).sum()
+        mask_T = torch.ones_like(probs_TE[:, 0])
     weights_T1 = mask_T.to(probs_TE.dtype).unsqueeze(-1)
     count = weights_T1.sum().clamp(min=1)
-    share_E = (assigned_TE * weights_T1).sum(dim=0) / count
-    return experts * (share_E * (probs_TE * weights_T1).sum(dim=0) / count).sum()
+    share_E, prob_E = ((x_TE * weights_T1).sum(dim=0) / count for x_TE in (assigned_TE, probs_TE))
+    parts = [
+        len(share_e) * (share_e * prob_e).sum() / prob_e.sum().clamp(min=torch.finfo(prob_e.dtype).tiny)
+        for share_e, prob_e in zip(*(torch.split(x_E, sizes) for x_E in (share_E, prob_E)), strict=True)
+    ]
+    return torch.stack(parts).sum()
+
+
+def specialisation_loss(router_logits_TE: Tensor, group_T: Tensor, groups: Sequence[int]) -> Tensor:
+    """mean_t -log sum_(e in g(t)) p_te of one layer: how little of the router's probability is on the token's group.
+
+    The cross-entropy of the router read as a classifier of groups; a scalar in nat. `group_T` is the number of the
+    group that the token's domain belongs to; tokens with a negative one (padding) do not count. The probabilities
+    inside of a group stay free, and so does a share of the other groups' that its weight is too small to remove.
+    """
+    parts = torch.split(router_logits_TE.float().log_softmax(dim=-1), list(groups), dim=-1)
+    log_TG = torch.stack([part_Te.logsumexp(dim=-1) for part_Te in parts], dim=-1)
+    own_T = log_TG.gather(-1, group_T.clamp(min=0).long().unsqueeze(-1)).squeeze(-1)
+    return masked_mean(-own_T, group_T >= 0)
+
+
+def structure_loss(logits_NK: Tensor, labels_N: Tensor, routed_N: Tensor) -> Tensor:
+    """sum_n r_n * -log p(label_n) / sum_n r_n, a scalar in nat per token; 0 where nothing is routed.
+
+    `routed_N` is the share of token n's routing weight that its group's experts hold. It carries no gradient: a router
+    must not escape the loss by sending tokens elsewhere.
+    """
+    return masked_mean(-token_logprobs(logits_NK, labels_N), routed_N.detach())
 
 
 def router_z_loss(router_logits_TE: Tensor, mask_T: Tensor | None = None) -> Tensor:

@@ -184,6 +184,29 @@ CURRICULUM: tuple[PhaseSpec, ...] = (
 )
 
 
+class SpecialistSettings(Spec):
+    """Heterogeneous experts: of each layer's experts the first few are for code, the next for science, the rest general
+    (which takes the multilingual too). The article's pool of 8 is 2, 3 and 3."""
+
+    code: int = Field(2, gt=0)
+    science: int = Field(3, gt=0)
+    general: int = Field(3, gt=0)
+    specialisation_weight: float = Field(0.1, ge=0, description="weight of the loss that draws tokens to their group")
+    structure_weight: float = Field(0.05, ge=0, description="weight of the heads that predict structure labels")
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        return self.code, self.science, self.general
+
+    def check(self, config: ModelConfig) -> None:
+        """Raises ValueError when the groups are not all of a layer's experts."""
+        if sum(self.sizes) != config.num_local_experts:
+            raise ValueError(
+                f"specialists: {self.code} code, {self.science} science and {self.general} general experts are "
+                f"{sum(self.sizes)}, but the network has num_local_experts {config.num_local_experts}; make them equal"
+            )
+
+
 class SftSpec(TrainingBase):
     roles: ClassVar[tuple[str, ...]] = ("dataset",)
     optional_roles: ClassVar[tuple[str, ...]] = ("checkpoint", "budget")
@@ -198,6 +221,8 @@ class SftSpec(TrainingBase):
     doctor: Literal["report", "apply"] = Field(
         "report", description="report: ill experts are named, with a remedy; apply: dead ones are also started again"
     )
+    specialists: SpecialistSettings | None = Field(None, description="groups of experts for domains; none: all alike")
+    dynamic_capacity: bool = Field(False, description="bound each expert's tokens a step by its changing capacity")
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
@@ -207,6 +232,8 @@ class SftSpec(TrainingBase):
             )
         if abs(sum(phase.share for phase in self.phases) - 1) > 1e-6:
             raise ValueError(f"job '{self.name}': the shares of the phases must add up to 1")
+        if self.specialists is not None and self.model is not None:
+            self.specialists.check(self.model)
         return self
 
 

@@ -22,7 +22,8 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Claim:
-    """One numbered claim. `before` and `after` are what the article says, in `unit`.
+    """One numbered claim. `before` and `after` are what the article says, in `unit`; without them it gives no figure
+    that could be measured here, and any gain meets it.
 
     `measure(seed, quick)` runs both arms for one seed; `quick` asks for the smallest size that still means something.
     `limits` says in a sentence what the experiment does not show.
@@ -31,11 +32,11 @@ class Claim:
     number: int
     title: str
     unit: str
-    before: float
-    after: float
     measure: Callable[[int, bool], Measurement]
+    before: float | None = None
+    after: float | None = None
     limits: str = ""
 
     @property
     def gain(self) -> float:
-        return self.after - self.before
+        return 0.0 if self.before is None or self.after is None else self.after - self.before

@@ -22,8 +22,8 @@ class Outcome(BaseModel):
 
     title: str
     unit: str
-    claimed_before: float
-    claimed_after: float
+    claimed_before: float | None
+    claimed_after: float | None
     claimed_gain: float
     before: float
     after: float
@@ -88,6 +88,8 @@ def describe(number: int, outcome: Outcome) -> str:
     return "\n".join([*lines, f"  limits    {outcome.limits}"] if outcome.limits else lines)
 
 
-def _arms(before: float, after: float) -> str:
+def _arms(before: float | None, after: float | None) -> str:
+    if before is None or after is None:
+        return "no figure; met by any gain that is told from none"
     relative = f", {100 * (after / before - 1):+.0f} %" if before else ""
     return f"{before:6.1f} → {after:6.1f}  ({after - before:+.1f} points{relative})"

@@ -108,6 +108,73 @@ def test_balance_loss_is_one_for_an_even_load_and_more_for_a_collapsed_one() -> 
     assert objectives.router_balance_loss(collapsed, 1).item() > 3.5
 
 
+def slow_group_balance(logits: list[list[float]], top_k: int, groups: list[int]) -> float:
+    """The groups' own balance losses over the probabilities given the group, weighted by the groups' load."""
+    tokens, total, start = len(logits), 0.0, 0
+    ranked = [sorted(range(len(row)), key=lambda e, row=row: -row[e])[:top_k] for row in logits]  # type: ignore[misc]
+    weights = [[math.exp(z) / sum(map(math.exp, row)) for z in row] for row in logits]
+    for size in groups:
+        members = range(start, start + size)
+        load = [sum(e in best for best in ranked) / (top_k * tokens) for e in members]
+        mass = [sum(row[e] for row in weights) / tokens for e in members]
+        if sum(load):
+            inside = sum(f / sum(load) * p / sum(mass) for f, p in zip(load, mass, strict=True))
+            total += sum(load) * size * inside
+        start += size
+    return total
+
+
+@pytest.mark.parametrize("groups", [[E], [1, E - 1], [2, 1, E - 3]])
+def test_balance_loss_within_groups(groups: list[int]) -> None:
+    logits = draw(T, E, scale=2)
+    expected = slow_group_balance(logits.tolist(), 2, groups)
+    assert objectives.router_balance_loss(logits, 2, groups=groups).item() == pytest.approx(expected, abs=1e-5)
+    check_gradient(lambda x: objectives.router_balance_loss(x, 2, groups=groups), logits)
+
+
+def test_balance_within_groups_leaves_the_groups_load_to_the_data() -> None:
+    """Even inside each group it is 1 and pulls at nothing, whatever the groups get; uneven inside it is more."""
+    skewed = torch.tensor([[9.0, 0, -9, -9], [0, 9.0, -9, -9]]).repeat(8, 1)
+    rare = torch.tensor([[-9.0, -9, 9, 0], [-9, -9, 0, 9.0]])
+    logits = torch.cat([skewed, rare]).requires_grad_()
+    loss = objectives.router_balance_loss(logits, 1, groups=[2, 2])
+    assert loss.item() == pytest.approx(1.0, abs=1e-5)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert logits.grad.abs().max() < 1e-5
+    assert objectives.router_balance_loss(logits.detach(), 1).item() > 1.5
+    uneven = logits.detach()[:, [1, 0, 2, 3]].clone()
+    uneven[:, 0] += 20
+    assert objectives.router_balance_loss(uneven, 1, groups=[2, 2]).item() > 1.5
+
+
+def test_specialisation_loss() -> None:
+    logits, group = draw(T, E), torch.arange(T) % 3 - 1
+    groups = [1, E - 1]
+    expected, counted = 0.0, 0
+    for row, number in zip(logits.tolist(), group.tolist(), strict=True):
+        if number >= 0:
+            own = row[:1] if number == 0 else row[1:]
+            expected -= math.log(sum(map(math.exp, own)) / sum(map(math.exp, row)))
+            counted += 1
+    assert objectives.specialisation_loss(logits, group, groups).item() == pytest.approx(expected / counted, abs=1e-5)
+    check_gradient(lambda x: objectives.specialisation_loss(x, group, groups), logits)
+    assert objectives.specialisation_loss(logits, torch.full((T,), -1), groups).item() == 0
+
+
+def test_structure_loss_weighs_tokens_by_their_routing_and_teaches_no_router() -> None:
+    logits, labels, routed = draw(T, 5), torch.arange(T) % 5, torch.linspace(0, 1, T).requires_grad_()
+    each = [
+        r * (math.log(sum(map(math.exp, row))) - row[label])
+        for row, label, r in zip(logits.tolist(), labels.tolist(), routed.tolist(), strict=True)
+    ]
+    loss = objectives.structure_loss(logits.requires_grad_(), labels, routed)
+    assert loss.item() == pytest.approx(sum(each) / sum(routed.tolist()), rel=1e-5)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert routed.grad is None
+    assert objectives.structure_loss(logits, labels, torch.zeros(T)).item() == 0
+
+
 @pytest.mark.parametrize("top_k", [1, 2])
 def test_padding_changes_neither_router_loss(top_k: int) -> None:
     logits, mask = draw(T, E), torch.tensor([True] * 5 + [False] * 2)

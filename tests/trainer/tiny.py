@@ -74,6 +74,7 @@ def _save_rows(folder: Path, tokens: np.ndarray) -> None:
     np.save(folder / "segments.npy", segments)
     np.save(folder / "loss_mask.npy", np.ones_like(tokens, dtype=bool))
     np.save(folder / "domains.npy", np.zeros_like(tokens, dtype=np.int8))
+    np.save(folder / "structure.npy", np.full_like(tokens, -1, dtype=np.int8))
 
 
 def new_run(path: Path, spec: dict[str, Any], inputs: dict[str, RunFolder]) -> Run:

@@ -11,14 +11,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+ARRAYS = ("tokens", "segments", "loss_mask", "domains", "structure")
+
 
 @dataclass(frozen=True)
 class Piece:
-    """One document or chat: ids, which of them count as targets, and the index of its domain."""
+    """One document or chat: ids, which of them count as targets, the index of its domain, and the structure label of
+    each token, where there are any."""
 
     ids: Sequence[int]
     counts: Sequence[bool]
     domain: int
+    structure: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,13 @@ Row = list[Slice]
 
 @dataclass(frozen=True)
 class Packed:
-    """Arrays [rows, context]: tokens and segments int32, loss_mask bool, domains int8 (-1 on padding)."""
+    """Arrays [rows, context]: tokens and segments int32, loss_mask bool, domains and structure int8 (-1 for none)."""
 
     tokens: NDArray[np.int32]
     segments: NDArray[np.int32]
     loss_mask: NDArray[np.bool_]
     domains: NDArray[np.int8]
+    structure: NDArray[np.int8]
 
     @property
     def used(self) -> int:
@@ -52,7 +57,7 @@ class Packed:
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True)
-        for name in ("tokens", "segments", "loss_mask", "domains"):
+        for name in ARRAYS:
             np.save(folder / f"{name}.npy", getattr(self, name))
 
 
@@ -102,6 +107,7 @@ def _arrays(rows: Sequence[Row], context: int, pad_id: int) -> Packed:
         np.zeros(shape, dtype=np.int32),
         np.zeros(shape, dtype=np.bool_),
         np.full(shape, -1, dtype=np.int8),
+        np.full(shape, -1, dtype=np.int8),
     )
     for number, row in enumerate(rows):
         place = 0
@@ -111,5 +117,7 @@ def _arrays(rows: Sequence[Row], context: int, pad_id: int) -> Packed:
             packed.segments[number, span] = segment
             packed.loss_mask[number, span] = part.piece.counts[part.start : part.stop]
             packed.domains[number, span] = part.piece.domain
+            if part.piece.structure is not None:
+                packed.structure[number, span] = part.piece.structure[part.start : part.stop]
             place = span.stop
     return packed

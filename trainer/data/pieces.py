@@ -5,7 +5,11 @@ from itertools import islice
 from random import Random
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trainer.data.packing import Piece
+from trainer.data.structure.labels import label_bytes, label_tokens
 from trainer.data.tokenizer import FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX, Tokenizer
 from trainer.spec import DOMAINS, Message, Problem, Record
 
@@ -25,7 +29,7 @@ def document_pieces(tokenizer: Tokenizer, records: Iterable[Record]) -> Iterator
     for batch in _batches(records):
         encoded = tokenizer.encode_batch([record.text for record in batch])
         for ids, record in zip(encoded, batch, strict=True):
-            yield _counted([tokenizer.bos_id, *ids, tokenizer.end_id], record)
+            yield _piece(tokenizer, [tokenizer.bos_id, *ids, tokenizer.end_id], record, label_bytes(record))
 
 
 def completion_pieces(tokenizer: Tokenizer, records: Iterable[Record], context: int, rng: Random) -> Iterator[Piece]:
@@ -33,20 +37,26 @@ def completion_pieces(tokenizer: Tokenizer, records: Iterable[Record], context: 
 
     A chunk that would not fit a row with its gap is a plain continuation, cut at the end of the row.
     """
-    for batch in _batches((chunk, record) for record in records for chunk in _chunks(record.text, context, rng)):
-        cuts = [_gap(chunk, rng) if rng.random() < FIM_SHARE else (len(chunk), len(chunk)) for chunk, _ in batch]
+    for batch in _batches(chunk for record in records for chunk in _labelled_chunks(record, context, rng)):
+        cuts = [_gap(text, rng) if rng.random() < FIM_SHARE else (len(text), len(text)) for text, _, _ in batch]
         parts = [
             part
-            for (chunk, _), (start, stop) in zip(batch, cuts, strict=True)
-            for part in (chunk[:start], chunk[start:stop], chunk[stop:])
+            for (text, _, _), (start, stop) in zip(batch, cuts, strict=True)
+            for part in (text[:start], text[start:stop], text[stop:])
         ]
         encoded = iter(tokenizer.encode_batch(parts))
-        for (_, record), (start, stop) in zip(batch, cuts, strict=True):
+        for (text, labels, record), (start, stop) in zip(batch, cuts, strict=True):
             prefix, middle, suffix = next(encoded), next(encoded), next(encoded)
             gap = _with_gap(tokenizer, prefix, middle, suffix)
             plain = start == stop or len(gap) > context
             ids = [tokenizer.bos_id, *prefix, *middle, *suffix, tokenizer.end_id][:context] if plain else gap
-            yield _counted(ids, record)
+            yield _piece(tokenizer, ids, record, labels if plain else _gap_last(text, labels, start, stop))
+
+
+def _gap_last(text: str, labels: NDArray[np.int8], start: int, stop: int) -> NDArray[np.int8]:
+    """A chunk's labels in the order prefix, suffix, middle."""
+    before, until = len(text[:start].encode()), len(text[:stop].encode())
+    return np.concatenate([labels[:before], labels[until:], labels[before:until]])
 
 
 def _with_gap(tokenizer: Tokenizer, prefix: list[int], middle: list[int], suffix: list[int]) -> list[int]:
@@ -97,8 +107,10 @@ def chat_pieces(tokenizer: Tokenizer, conversations: Sequence[Chat], context: in
     return pieces
 
 
-def _counted(ids: list[int], record: Record) -> Piece:
-    return Piece(ids, [False] + [True] * (len(ids) - 1), DOMAINS.index(record.domain))
+def _piece(tokenizer: Tokenizer, ids: list[int], record: Record, labels: NDArray[np.int8]) -> Piece:
+    """A piece of whose tokens all but the first count; `labels` are those of the bytes that the ids stand for."""
+    structure = label_tokens(labels, tokenizer.byte_lengths(ids))
+    return Piece(ids, [False] + [True] * (len(ids) - 1), DOMAINS.index(record.domain), structure)
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -121,6 +133,15 @@ def _chunks(text: str, context: int, rng: Random) -> Iterator[str]:
         chunk += line
     if chunk:
         yield chunk
+
+
+def _labelled_chunks(record: Record, context: int, rng: Random) -> Iterator[tuple[str, NDArray[np.int8], Record]]:
+    """Chunks of a text with the labels of their bytes, from one parse of the whole."""
+    labels, start = label_bytes(record), 0
+    for chunk in _chunks(record.text, context, rng):
+        stop = start + len(chunk.encode())
+        yield chunk, labels[start:stop], record
+        start = stop
 
 
 def _gap(chunk: str, rng: Random) -> tuple[int, int]:

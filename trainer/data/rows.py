@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.artifacts import is_complete
-
-ARRAYS = ("tokens", "segments", "loss_mask", "domains")
+from trainer.data.packing import ARRAYS
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,7 @@ class Batch:
     segments_BL: Tensor
     loss_mask_BL: Tensor
     domains_BL: Tensor
+    structure_BL: Tensor
 
     @property
     def targets_BL(self) -> Tensor:
@@ -47,8 +47,8 @@ class Rows:
         return len(self.arrays[0])
 
     def take(self, rows: NDArray[np.int64]) -> Batch:
-        tokens, segments, loss_mask, domains = (torch.from_numpy(np.ascontiguousarray(a[rows])) for a in self.arrays)
-        return Batch(tokens.long(), segments.long(), loss_mask.bool(), domains)
+        tokens, segments, *rest = (torch.from_numpy(np.ascontiguousarray(array[rows])) for array in self.arrays)
+        return Batch(tokens.long(), segments.long(), *rest)
 
     def drawn(self, start: int, count: int, seed: int) -> NDArray[np.int64]:
         """Row numbers of draws start … start+count: every row once an epoch, each epoch in an order of its own."""

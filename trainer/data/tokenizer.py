@@ -126,6 +126,10 @@ class Tokenizer:
         become U+FFFD."""
         return b"".join(self._bytes[token] for token in ids).decode("utf-8", errors="replace")
 
+    def byte_lengths(self, ids: Sequence[int]) -> list[int]:
+        """How many bytes of text each token stands for; 0 for special tokens."""
+        return [len(self._bytes[token]) for token in ids]
+
     def decode_stream(self) -> "DecodeStream":
         return DecodeStream(self._bytes)
 

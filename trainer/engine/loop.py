@@ -41,6 +41,7 @@ class Loop:
 
     Args:
         memory: small JSON values of the stage's own that belong to the training state; saved in snapshots.
+        auxiliary: modules that training alone needs: optimised and in snapshots, but in no checkpoint.
         budget_s: stop after so many seconds of training instead of after `spec.steps` (then not reproducible bit for
             bit); the schedule follows the clock.
     """
@@ -52,9 +53,12 @@ class Loop:
         model: nn.Module,
         memory: dict[str, Any] | None = None,
         budget_s: float | None = None,
+        auxiliary: nn.Module | None = None,
     ) -> None:
         self.run, self.spec, self.model, self.budget_s = run, spec, model, budget_s
-        self.optimizer = MasterOptimizer(model, spec.optimizer)
+        trained = model if auxiliary is None else nn.ModuleDict({"network": model, "auxiliary": auxiliary})
+        self._prefix = "" if auxiliary is None else "network."
+        self.optimizer = MasterOptimizer(trained, spec.optimizer)
         self.meter = Meter(run, model)
         self.generator = torch.Generator().manual_seed(spec.seed)
         self.memory: dict[str, Any] = memory or {}
@@ -131,7 +135,12 @@ class Loop:
     def save_checkpoint(self, config: ModelConfig, tokenizer: Tokenizer) -> None:
         """Write the float32 weights as a persistent checkpoint of this step."""
         with new_folder(step_folder(self.run.folder.checkpoints, self.step)) as folder:
-            save_weights(folder, config, self.optimizer.weights(), tokenizer)
+            save_weights(folder, config, self.weights(), tokenizer)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Name -> float32 master weight of the network alone."""
+        named = self.optimizer.weights()
+        return {name.removeprefix(self._prefix): named[name] for name in named if name.startswith(self._prefix)}
 
     def _resume(self) -> bool:
         found = load_snapshot(self.run.folder.volatile)

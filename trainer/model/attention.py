@@ -72,12 +72,16 @@ def attend(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, bias_B1LS: Tensor) ->
     if S > EXPLICIT_UP_TO:
         return F.scaled_dot_product_attention(q_BHLK, k_BGSK, v_BGSK, attn_mask=bias_B1LS, enable_gqa=True)
     blocks = []
-    for start in range(0, L, QUERY_BLOCK):
-        stop = min(start + QUERY_BLOCK, L)
+    for start, stop in query_blocks(L):
         seen = slice(0, S - L + stop)
         bias = bias_B1LS[:, :, start:stop, seen]
         blocks.append(attend_explicit(q_BHLK[:, :, start:stop], k_BGSK[:, :, seen], v_BGSK[:, :, seen], bias))
     return torch.cat(blocks, dim=2) if len(blocks) > 1 else blocks[0]
+
+
+def query_blocks(length: int) -> list[tuple[int, int]]:
+    """Start and end of each block of queries."""
+    return [(start, min(start + QUERY_BLOCK, length)) for start in range(0, length, QUERY_BLOCK)]
 
 
 def attend_explicit(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, bias_B1LS: Tensor) -> Tensor:

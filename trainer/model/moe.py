@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.model.capacity import Room
 from trainer.model.config import ModelConfig
 
 
@@ -25,29 +26,40 @@ def route(logits_TE: Tensor, top_k: int) -> Routing:
     return Routing(weights_Tk / weights_Tk.sum(dim=-1, keepdim=True), choices_Tk)
 
 
+def weigh(logits_TE: Tensor, choices_Tk: Tensor) -> Routing:
+    """The same with the experts given: their softmax probabilities, renormalised."""
+    weights_Tk = logits_TE.float().softmax(dim=-1).gather(1, choices_Tk)
+    return Routing(weights_Tk / weights_Tk.sum(dim=-1, keepdim=True), choices_Tk)
+
+
 class Layout(NamedTuple):
-    """Rows sorted by expert, each expert's segment padded to a multiple of `multiple`."""
+    """Rows sorted by expert, each expert's segment padded; see `padding`."""
 
     row_Tk: Tensor  # row of token t's j-th choice
     ends_E: Tensor  # int32, end of each expert's segment
     rows: int  # enough for any routing, so that shapes do not depend on it; those past the last segment are unused
 
 
-def lay_out(choices_Tk: Tensor, num_experts: int) -> Layout:
-    """Where each (token, choice) lies once rows are grouped by expert.
+def padding(choices: int, num_experts: int) -> tuple[int, int]:
+    """What each expert's segment is padded to a multiple of, and the most rows that any routing then takes.
 
     Segments are padded because a CPU's matrix kernels are built anew for every shape not seen before, and because
     `grouped_mm` wants aligned segments.
     """
+    multiple = 64 if choices >= 64 * num_experts else 16
+    return multiple, (choices + num_experts * (multiple - 1)) // multiple * multiple
+
+
+def lay_out(choices_Tk: Tensor, num_experts: int) -> Layout:
+    """Where each (token, choice) lies once rows are grouped by expert."""
     choices_R = choices_Tk.flatten()
-    multiple = 64 if len(choices_R) >= 64 * num_experts else 16
+    multiple, rows = padding(len(choices_R), num_experts)
     is_for_RE = choices_R.unsqueeze(1) == torch.arange(num_experts, device=choices_R.device)
     place_RE = is_for_RE.cumsum(0)  # how many of an expert's rows come up to here
     padded_E = (place_RE[-1] + multiple - 1) // multiple * multiple
     ends_E = padded_E.cumsum(0)
     row_R = (ends_E - padded_E)[choices_R] + place_RE.gather(1, choices_R.unsqueeze(1)).squeeze(1) - 1
-    most = (len(choices_R) + num_experts * (multiple - 1)) // multiple * multiple
-    return Layout(row_R.view_as(choices_Tk), ends_E.int(), most)
+    return Layout(row_R.view_as(choices_Tk), ends_E.int(), rows)
 
 
 class _Dispatch(torch.autograd.Function):
@@ -121,15 +133,17 @@ class MoE(nn.Module):
         self.gate_up_EGD = nn.Parameter(torch.empty(E, 2 * width, D))
         self.down_EDF = nn.Parameter(torch.empty(E, D, width))
 
-    def forward(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the mixed output [T, D] and the router's logits [T, E]."""
+    def forward(self, x_TD: Tensor, room: Room | None = None) -> tuple[Tensor, Tensor, Routing]:
+        """Returns the mixed output [T, D], the router's logits [T, E] and where the tokens went."""
         logits_TE = self.router(x_TD)
         routing = route(logits_TE, self.config.num_experts_per_tok)
+        if room is not None:
+            routing = weigh(logits_TE, room.assign(logits_TE, routing.choices_Tk).choices_Tk)
         layout = lay_out(routing.choices_Tk, self.config.num_local_experts)
         x_RD: Tensor = _Dispatch.apply(x_TD, layout.row_Tk, layout.rows)  # type: ignore[no-untyped-call]
         y_RD = self.experts(x_RD, layout.ends_E)
         y_TD: Tensor = _Combine.apply(y_RD, routing.weights_Tk, layout.row_Tk)  # type: ignore[no-untyped-call]
-        return y_TD, logits_TE
+        return y_TD, logits_TE, routing
 
     def experts(self, x_RD: Tensor, ends_E: Tensor) -> Tensor:
         """down(silu(gate x) · up x), each expert on its own segment of rows."""

@@ -4,6 +4,7 @@ One definition for training, generation and serving; what differs is the cache p
 D hidden size, V vocabulary, T = B·L, E experts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,14 +12,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.model.attention import Attention, KVCache, as_bias, positions_of, rotary_tables, visible
+from trainer.model.capacity import Room
 from trainer.model.config import ModelConfig
-from trainer.model.moe import MoE
+from trainer.model.moe import MoE, Routing
 
 
 @dataclass(frozen=True)
 class Output:
+    """What a forward pass leaves; all but the first with one entry a layer."""
+
     hidden_BLD: Tensor
-    router_logits_TE: tuple[Tensor, ...]  # one per layer
+    router_logits_TE: tuple[Tensor, ...]
+    routing: tuple[Routing, ...]
+    expert_outputs_TD: tuple[Tensor, ...] = ()  # what the experts add to the residual stream, where asked for
 
 
 class RMSNorm(nn.Module):
@@ -44,11 +50,16 @@ class Block(nn.Module):
         self.moe = MoE(config)
 
     def forward(
-        self, x_BLD: Tensor, rotary: tuple[Tensor, Tensor], bias_B1LS: Tensor | None, cache: KVCache | None
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        x_BLD: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        bias_B1LS: Tensor | None,
+        cache: KVCache | None,
+        room: Room | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Routing]:
         x_BLD = x_BLD + self.attention(self.input_layernorm(x_BLD), rotary, bias_B1LS, cache)
-        mixed_TD, router_logits_TE = self.moe(self.post_attention_layernorm(x_BLD).flatten(0, 1))
-        return x_BLD + mixed_TD.view_as(x_BLD), router_logits_TE
+        mixed_TD, router_logits_TE, routing = self.moe(self.post_attention_layernorm(x_BLD).flatten(0, 1), room)
+        return x_BLD + mixed_TD.view_as(x_BLD), mixed_TD, router_logits_TE, routing
 
 
 class Transformer(nn.Module):
@@ -78,6 +89,8 @@ class Transformer(nn.Module):
         segments_BL: Tensor | None = None,
         positions_BL: Tensor | None = None,
         cache: KVCache | None = None,
+        capacity: Sequence[Room] | None = None,
+        keep_expert_outputs: bool = False,
     ) -> Output:
         """Hidden states before the output projection.
 
@@ -87,6 +100,9 @@ class Transformer(nn.Module):
                 positions restart at each.
             positions_BL: positions for the rotary embedding; by default 0, 1, 2, … in each document.
             cache: holds earlier keys and values and decides what is visible; without it a row sees itself.
+            capacity: each layer's slots in this step; without it every expert takes all that come. The same must be
+                given when the pass is recomputed.
+            keep_expert_outputs: return what each layer's experts put out, too.
         """
         if positions_BL is None:
             segments = torch.zeros_like(tokens_BL) if segments_BL is None else segments_BL
@@ -96,11 +112,15 @@ class Transformer(nn.Module):
         bias = None
         if cache is None:
             bias = as_bias(visible(self.config, tokens_BL.shape[1], segments_BL, tokens_BL.device), x_BLD.dtype)
-        router_logits = []
-        for block in self.layers:
-            x_BLD, logits_TE = block(x_BLD, (cos, sin), bias, cache)
+        router_logits, routing, expert_outputs = [], [], []
+        for layer, block in enumerate(self.layers):
+            room = None if capacity is None else capacity[layer]
+            x_BLD, mixed_TD, logits_TE, went = block(x_BLD, (cos, sin), bias, cache, room)
             router_logits.append(logits_TE)
-        return Output(self.norm(x_BLD), tuple(router_logits))
+            routing.append(went)
+            if keep_expert_outputs:
+                expert_outputs.append(mixed_TD)
+        return Output(self.norm(x_BLD), tuple(router_logits), tuple(routing), tuple(expert_outputs))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token in float32, [..., D] -> [..., V]."""

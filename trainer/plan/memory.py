@@ -12,8 +12,9 @@ import torch
 
 from trainer.devices import Format
 from trainer.engine.checkpoint import KEPT
-from trainer.model.attention import EXPLICIT_UP_TO
+from trainer.model.attention import EXPLICIT_UP_TO, query_blocks
 from trainer.model.config import ModelConfig
+from trainer.model.moe import padding
 from trainer.model.transformer import Block, Parameters
 
 FLOAT32 = 4
@@ -94,9 +95,9 @@ def activation_bytes(config: ModelConfig, rows: int, length: int, format: Format
 
     norm      T·(8·D + 4 + b·D)            input and quotient in float32, the scale, the output
     attention T·b·(2·H·K + 2·G·K)          queries, keys, values, output, and
-              T·b·H·L or T·4·H             the probabilities, or the fused kernel's logarithms
-    experts   T·(4·E + 28·k) + R·b·(2·D + 4·F), R = T·k + padding   routing; rows in and out, gate, up, two products
-    around    norm + T·4·V                 the logits in float32
+              T·b·H·S or T·4·H             the probabilities of S keys on average, or the fused kernel's logarithms
+    experts   T·(4·E + 28·k) + R·b·(2·D + 3·F)   routing; R padded rows in and out, gate, up, their product
+    around    norm + b·(T·D + V·D)         the gradients that the chunked cross-entropy makes at once
               T·(8 + 2·b·K), T·b·L         token ids, rotary tables, and the fused kernel's mask
     """
     T, D, b = rows * length, config.hidden_size, width(format)
@@ -104,11 +105,11 @@ def activation_bytes(config: ModelConfig, rows: int, length: int, format: Format
     E, k, F = config.num_local_experts, config.num_experts_per_tok, config.intermediate_size
     norm = T * (8 * D + 4 + b * D)
     explicit = length <= EXPLICIT_UP_TO
-    attention = T * b * (2 * H * K + 2 * G * K) + (T * b * H * length if explicit else T * 4 * H)
-    padding = E * (64 if T * k >= 64 * E else 16) / 2  # each expert's rows are filled up to such a multiple
-    experts = T * (4 * E + 28 * k) + (T * k + padding) * b * (2 * D + 4 * F)
+    scores = rows * H * sum((stop - start) * stop for start, stop in query_blocks(length))
+    attention = T * b * (2 * H * K + 2 * G * K) + (b * scores if explicit else T * 4 * H)
+    experts = T * (4 * E + 28 * k) + padding(T * k, E)[1] * b * (2 * D + 3 * F)
     tables = T * (8 + 2 * b * K) + (0 if explicit else T * b * length)
-    around = norm + T * 4 * config.vocab_size + tables
+    around = norm + b * (T * D + config.vocab_size * D) + tables
     return Activations(layer=2 * norm + attention + experts, around=around, inputs=b * T * D)
 
 

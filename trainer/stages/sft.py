@@ -8,11 +8,12 @@ from trainer.data.rows import Batch, Rows, concatenate, open_rows
 from trainer.data.tokenizer import Tokenizer
 from trainer.engine.checkup import checkup, findings
 from trainer.engine.compilation import CrossEntropy, compile_step
+from trainer.engine.dynamic_capacity import DynamicCapacity, capacity_metrics
 from trainer.engine.loop import Loop
 from trainer.engine.precision import pick_device, resolve_precision
+from trainer.engine.specialists import Specialists
 from trainer.flops import training_flops
 from trainer.model.mixtral import load_model
-from trainer.model.moe import route
 from trainer.model.transformer import Output, Transformer
 from trainer.objectives import chunked_cross_entropy, masked_cross_entropy, router_balance_loss, router_z_loss
 from trainer.spec import PhaseSpec, SftSpec
@@ -31,15 +32,26 @@ def run(spec: SftSpec, run: Run) -> None:
     check_sources(spec, train)
     model = start_model(spec, run, tokenizer)
     cross_entropy = compile_step(model, spec.compile, run)
+    specialists = Specialists(spec.specialists, model) if spec.specialists else None
     memory = {"drawn": dict.fromkeys(train, 0), "owed": dict.fromkeys(SOURCES, 0.0)}
-    loop = Loop(run, spec, model, memory, budget_s=budget(spec, run))
+    heads = specialists.heads if specialists else None
+    loop = Loop(run, spec, model, memory, budget_s=budget(spec, run), auxiliary=heads)
+    capacity = DynamicCapacity(loop, model.config) if spec.dynamic_capacity else None
     run.log(f"training {sum(p.numel() for p in model.parameters()):,} parameters in {next(model.parameters()).dtype}")
     check_every = max(1, spec.steps // HELDOUT_CHECKS)
     for step in loop.steps():
         batch = draw(spec, train, phase_at(spec.phases, loop.progress), loop.memory)
-        output = model(batch.tokens_BL, segments_BL=batch.segments_BL)
-        loss, parts = objective(spec, model, output, batch, cross_entropy)
+        rooms = capacity.rooms(batch) if capacity else None
+        output = model(
+            batch.tokens_BL, segments_BL=batch.segments_BL, capacity=rooms, keep_expert_outputs=specialists is not None
+        )
+        loss, parts = objective(spec, model, output, batch, cross_entropy, specialists)
+        if capacity:
+            capacity.observe(output, batch)
         load = expert_load(model, output) if step % LOAD_EVERY == 0 else {}
+        if load:
+            parts |= specialists.purity(output, batch) if specialists else {}
+            parts |= capacity_metrics(output, rooms) if rooms else {}
         if step % check_every == 0:
             parts["heldout_loss"] = heldout_loss(model, heldout)
         flops = training_flops(model.config, *batch.tokens_BL.shape)
@@ -123,8 +135,10 @@ def objective(
     output: Output,
     batch: Batch,
     cross_entropy_of: CrossEntropy = chunked_cross_entropy,
+    specialists: Specialists | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Cross-entropy on the targets that count, plus load balance and router z-loss averaged over layers."""
+    """Cross-entropy on the targets that count, plus load balance (within each group of specialists), router z-loss and
+    the specialists' losses, averaged over layers."""
     mask_T = (batch.segments_BL > 0).flatten()
     cross_entropy = cross_entropy_of(
         output.hidden_BLD.flatten(0, 1),
@@ -134,10 +148,15 @@ def objective(
     )
     layers = output.router_logits_TE
     top_k = model.config.num_experts_per_tok
-    balance = torch.stack([router_balance_loss(logits_TE, top_k, mask_T) for logits_TE in layers]).mean()
+    groups = specialists.settings.sizes if specialists else None
+    balance = torch.stack([router_balance_loss(logits_TE, top_k, mask_T, groups) for logits_TE in layers]).mean()
     z = torch.stack([router_z_loss(logits_TE, mask_T) for logits_TE in layers]).mean()
     parts = {"cross_entropy": cross_entropy.item(), "balance_loss": balance.item(), "router_z_loss": z.item()}
-    return cross_entropy + spec.balance_weight * balance + spec.z_weight * z, parts
+    loss = cross_entropy + spec.balance_weight * balance + spec.z_weight * z
+    if specialists is None:
+        return loss, parts
+    special, more = specialists.loss(output, batch)
+    return loss + special, parts | more
 
 
 @torch.no_grad()
@@ -156,10 +175,10 @@ def heldout_loss(model: Transformer, heldout: dict[str, Rows]) -> float:
 @torch.no_grad()
 def expert_load(model: Transformer, output: Output) -> dict[str, float]:
     """Share of the (token, choice) pairs that each expert of each layer received."""
-    E, k = model.config.num_local_experts, model.config.num_experts_per_tok
+    E = model.config.num_local_experts
     load: dict[str, float] = {}
-    for layer, logits_TE in enumerate(output.router_logits_TE):
-        counts_E = torch.bincount(route(logits_TE, k).choices_Tk.flatten(), minlength=E).float()
+    for layer, routing in enumerate(output.routing):
+        counts_E = torch.bincount(routing.choices_Tk.flatten(), minlength=E).float()
         shares = (counts_E / counts_E.sum()).tolist()
         load |= {f"load/layer{layer}/expert{expert}": share for expert, share in enumerate(shares)}
     return load

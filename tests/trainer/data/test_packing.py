@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.data import mixture
-from trainer.data.packing import Packed, Piece, pack_running, pack_whole
+from trainer.data.packing import ARRAYS, Packed, Piece, pack_running, pack_whole
 from trainer.data.pieces import chat_pieces, chats, completion_pieces, document_pieces
 from trainer.data.sources import record
 from trainer.data.synthesis import Generator
@@ -85,14 +85,13 @@ def test_whole_pieces_are_never_cut_and_no_two_rows_could_be_one(pieces: list[Pi
 
 def test_arrays_have_the_types_of_the_contract(tmp_path) -> None:  # type: ignore[no-untyped-def]
     pack_whole(numbered([3, 9, 14]), CONTEXT, PAD).save(tmp_path / "train")
-    kinds = {
-        name: np.load(tmp_path / "train" / f"{name}.npy") for name in ("tokens", "segments", "loss_mask", "domains")
-    }
+    kinds = {name: np.load(tmp_path / "train" / f"{name}.npy") for name in ARRAYS}
     assert {name: str(array.dtype) for name, array in kinds.items()} == {
         "tokens": "int32",
         "segments": "int32",
         "loss_mask": "bool",
         "domains": "int8",
+        "structure": "int8",
     }
     assert {array.shape for array in kinds.values()} == {(2, CONTEXT)}
 

@@ -10,13 +10,13 @@ from tests.trainer import tiny
 from trainer.model import mixtral
 from trainer.model.attention import QUERY_BLOCK, as_bias, attend, attend_explicit, positions_of, visible
 from trainer.model.generate import generate, sample
-from trainer.model.moe import MoE, route
+from trainer.model.moe import MoE, Routing, route
 from trainer.model.transformer import Transformer, count_parameters
 
 
-def moe_by_token(moe: MoE, x_TD: torch.Tensor) -> torch.Tensor:
-    """Each token through each of its experts, one at a time."""
-    routing = route(moe.router(x_TD), moe.config.num_experts_per_tok)
+def moe_by_token(moe: MoE, x_TD: torch.Tensor, routing: Routing | None = None) -> torch.Tensor:
+    """Each token through each of its experts, one at a time; by default those of the router's choice."""
+    routing = routing or route(moe.router(x_TD), moe.config.num_experts_per_tok)
     rows = []
     for token, x_D in enumerate(x_TD):
         y_D = torch.zeros_like(x_D)

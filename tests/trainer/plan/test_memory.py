@@ -13,7 +13,7 @@ from trainer.engine.loop import Loop
 from trainer.model.config import ModelConfig
 from trainer.model.presets import PRESETS
 from trainer.model.transformer import Block, count_parameters
-from trainer.objectives import masked_cross_entropy
+from trainer.objectives import chunked_cross_entropy
 from trainer.plan import memory
 from trainer.spec import SftSpec
 
@@ -69,7 +69,8 @@ def saved_for_backward(shape: ModelConfig, rows: int, length: int, dtype: torch.
     everywhere = torch.ones_like(tokens_BL)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = model(tokens_BL, segments_BL=everywhere)
-        masked_cross_entropy(model.logits(output.hidden_BLD), tokens_BL, everywhere.bool())
+        hidden_TD, mask_T = output.hidden_BLD.flatten(0, 1), everywhere.bool().flatten()
+        chunked_cross_entropy(hidden_TD, model.lm_head.weight, tokens_BL.flatten(), mask_T)
     return held(kept)
 
 

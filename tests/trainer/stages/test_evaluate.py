@@ -28,6 +28,7 @@ def tokens_run(path: Path) -> RunFolder:
             (target / source / "heldout").mkdir(parents=True)
             segments = np.where(np.arange(32) < 16, 1, 0)[None].repeat(4, 0).astype(np.int32)
             arrays = {"tokens": tokens, "segments": segments, "loss_mask": segments > 0, "domains": segments - 1}
+            arrays["structure"] = np.full_like(tokens, -1)
             for name, array in arrays.items():
                 np.save(target / source / "heldout" / f"{name}.npy", array)
     return folder
