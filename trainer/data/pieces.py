@@ -21,11 +21,11 @@ Item = TypeVar("Item")
 
 
 def document_pieces(tokenizer: Tokenizer, records: Iterable[Record]) -> Iterator[Piece]:
-    """`<|bos|> text <|end|>`; all but the first token count."""
+    """Each text as a document; all but its first token count."""
     for batch in _batches(records):
         encoded = tokenizer.encode_batch([record.text for record in batch])
         for ids, record in zip(encoded, batch, strict=True):
-            yield _counted([tokenizer.bos_id, *ids, tokenizer.end_id], record)
+            yield _counted(tokenizer.encode_document(ids), record)
 
 
 def completion_pieces(tokenizer: Tokenizer, records: Iterable[Record], context: int, rng: Random) -> Iterator[Piece]:
@@ -41,17 +41,19 @@ def completion_pieces(tokenizer: Tokenizer, records: Iterable[Record], context: 
             for part in (chunk[:start], chunk[start:stop], chunk[stop:])
         ]
         encoded = iter(tokenizer.encode_batch(parts))
-        for (_, record), (start, stop) in zip(batch, cuts, strict=True):
+        for (chunk, record), (start, stop) in zip(batch, cuts, strict=True):
             prefix, middle, suffix = next(encoded), next(encoded), next(encoded)
-            gap = _with_gap(tokenizer, prefix, middle, suffix)
-            plain = start == stop or len(gap) > context
-            ids = [tokenizer.bos_id, *prefix, *middle, *suffix, tokenizer.end_id][:context] if plain else gap
+            ids = _with_gap(tokenizer, prefix, middle, suffix)
+            if start == stop or len(ids) > context:
+                # Parts encoded by themselves are not always the whole: SentencePiece's get a space each.
+                whole = prefix if start == len(chunk) else tokenizer.encode(chunk)
+                ids = tokenizer.encode_document(whole)[:context]
             yield _counted(ids, record)
 
 
 def _with_gap(tokenizer: Tokenizer, prefix: list[int], middle: list[int], suffix: list[int]) -> list[int]:
     before, after, between = (tokenizer.special_ids[token] for token in (FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE))
-    return [tokenizer.bos_id, before, *prefix, after, *suffix, between, *middle, tokenizer.end_id]
+    return tokenizer.encode_document([before, *prefix, after, *suffix, between, *middle])
 
 
 def chats(problems: Sequence[Problem], worked_share: float, rng: Random) -> Iterator[Chat]:
