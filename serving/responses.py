@@ -49,7 +49,7 @@ class _Base:
         return body if usage is None else {**body, "usage": usage.model_dump()}
 
     def token_text(self, token: int) -> str:
-        return self.tokenizer.decode([token])
+        return self.tokenizer.token_text(token)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,14 @@ def write_atomic(path: Path, text: str, mode: int = 0o644) -> None:
     os.replace(temporary, path)
 
 
+def read_json(path: Path) -> Any:
+    """Raises: ValueError: the file is no JSON; it is named."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+
+
 def file_sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

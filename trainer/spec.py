@@ -132,14 +132,37 @@ class SynthesizeSpec(JobBase):
     heldout: int = Field(500, gt=0, description="for evaluation; disjoint from both by hash")
 
 
+class ImportSpec(JobBase):
+    """A checkpoint from elsewhere: Mixtral, or Llama and Mistral as a Mixture of Experts that computes the same."""
+
+    kind: Literal["import"] = "import"
+    source: str = Field(min_length=1, description="folder in Hugging Face's layout, or a .gguf file")
+    experts: int | None = Field(
+        None, gt=0, description="copies of each MLP of a dense network, by default 8; 1: as it is"
+    )
+    top_k: int | None = Field(None, gt=0, description="of those copies, how many a token goes to; by default 2")
+    context: int | None = Field(None, gt=0, description="longest context from now on; shorter takes less KV memory")
+
+
 class TokenizeSpec(JobBase):
+    """`checkpoint` brings its tokenizer; without one a new tokenizer is learnt."""
+
     roles: ClassVar[tuple[str, ...]] = ("documents", "problems")
+    optional_roles: ClassVar[tuple[str, ...]] = ("checkpoint",)
     kind: Literal["tokenize"] = "tokenize"
-    vocab_size: int = Field(512, ge=300)
+    vocab_size: int | None = Field(None, ge=300, description="of a new tokenizer; left out when a checkpoint is given")
     context: int = Field(256, gt=15, description="tokens a packed row holds")
     worked_share: float = Field(0.5, ge=0, le=1, description="share of problems whose answer shows the working")
     worked_share_by_level: dict[int, Share] = Field({}, description="the same for problems of one level")
     max_tokens: int = Field(4_000_000, gt=0, description="at most so many tokens for each source")
+
+    @model_validator(mode="after")
+    def _one_tokenizer(self) -> Self:
+        if (self.vocab_size is None) == ("checkpoint" not in self.inputs):
+            raise ValueError(
+                f"job '{self.name}': give either 'vocab_size' (a new tokenizer) or an input 'checkpoint', not both"
+            )
+        return self
 
 
 class Optimizer(Spec):
@@ -310,12 +333,14 @@ class DeploySpec(JobBase):
 
 
 JobSpec = Annotated[
-    CleanSpec | SynthesizeSpec | TokenizeSpec | SftSpec | RewardSpec | DpoSpec | RlhfSpec | EvaluateSpec | ExportSpec
-    | DeploySpec,
+    CleanSpec | SynthesizeSpec | ImportSpec | TokenizeSpec | SftSpec | RewardSpec | DpoSpec | RlhfSpec | EvaluateSpec
+    | ExportSpec | DeploySpec,
     Field(discriminator="kind"),
 ]  # fmt: skip
 JOB_SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
-JobKind = Literal["clean", "synthesize", "tokenize", "sft", "reward", "dpo", "rlhf", "evaluate", "export", "deploy"]
+JobKind = Literal[
+    "clean", "synthesize", "import", "tokenize", "sft", "reward", "dpo", "rlhf", "evaluate", "export", "deploy"
+]
 
 
 class Job(Spec):

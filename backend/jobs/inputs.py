@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from backend.errors import Invalid
 from backend.jobs.tables import JobRow
-from trainer.spec import CleanSpec, JobSpec
+from trainer.spec import CleanSpec, ImportSpec, JobSpec
 
 RUN = "run:"
 # Role -> kinds of job that leave what the role reads; a role that is not here reads any job.
@@ -16,7 +16,7 @@ PRODUCERS: dict[str, frozenset[str]] = {
     "documents": frozenset({"clean"}),
     "problems": frozenset({"synthesize"}),
     "dataset": frozenset({"tokenize"}),
-    "checkpoint": frozenset({"sft", "dpo", "rlhf"}),
+    "checkpoint": frozenset({"import", "sft", "dpo", "rlhf"}),
     "pairs": frozenset({"reward"}),
     "baseline": frozenset({"evaluate"}),
     "export": frozenset({"export"}),
@@ -29,6 +29,8 @@ def with_readable_folders(spec: JobSpec) -> JobSpec:
     Raises:
         Invalid: a folder does not exist or cannot be read, named.
     """
+    if isinstance(spec, ImportSpec):
+        return spec.model_copy(update={"source": str(_readable_source(spec))})
     if not isinstance(spec, CleanSpec):
         return spec
     folders = tuple(str(Path(folder).expanduser().absolute()) for folder in spec.folders)
@@ -38,6 +40,17 @@ def with_readable_folders(spec: JobSpec) -> JobSpec:
         if not os.access(folder, os.R_OK | os.X_OK):
             raise Invalid(f"job '{spec.name}': folders: '{folder}' cannot be read; check its permissions")
     return spec.model_copy(update={"folders": folders})
+
+
+def _readable_source(spec: ImportSpec) -> Path:
+    source = Path(spec.source).expanduser().absolute()
+    if not source.is_dir() and not (source.is_file() and source.suffix == ".gguf"):
+        raise Invalid(
+            f"job '{spec.name}': source: '{source}' is no folder and no .gguf file here; give the checkpoint to import"
+        )
+    if not os.access(source, os.R_OK):
+        raise Invalid(f"job '{spec.name}': source: '{source}' cannot be read; check its permissions")
+    return source
 
 
 def resolve_sources(session: Session, spec: JobSpec, earlier: dict[str, JobRow]) -> dict[str, str]:

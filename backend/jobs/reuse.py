@@ -12,7 +12,7 @@ from typing import Any
 
 import trainer
 from trainer.artifacts import COMPLETE, RunFolder
-from trainer.spec import CleanSpec, JobSpec
+from trainer.spec import CleanSpec, ImportSpec, JobSpec
 
 LIBRARIES = ("torch", "tokenizers", "sympy", "numpy")
 ROOMS = ("trainer", "serving")
@@ -56,14 +56,21 @@ def reuse_key(spec: JobSpec, input_keys: Mapping[str, str]) -> str:
         "python": platform.python_version(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }
-    if isinstance(spec, CleanSpec):
-        parts["files"] = [entry for folder in spec.folders for entry in _listing(Path(folder))]
+    parts["files"] = [entry for path in _paths(spec) for entry in _listing(path)]
     return digest(parts)
 
 
-def _listing(folder: Path) -> Iterator[tuple[str, int, int]]:
-    """Path, bytes and time of change (ns) of every file: changed text changes the key without reading it."""
-    for path in sorted(folder.rglob("*")):
+def _paths(spec: JobSpec) -> list[Path]:
+    """What a job reads besides the runs of other jobs."""
+    if isinstance(spec, CleanSpec):
+        return [Path(folder) for folder in spec.folders]
+    return [Path(spec.source)] if isinstance(spec, ImportSpec) else []
+
+
+def _listing(root: Path) -> Iterator[tuple[str, int, int]]:
+    """Path, bytes and time of change (ns) of a file, or of every one in a folder: what changed changes the key without
+    being read."""
+    for path in sorted([root, *root.rglob("*")]):
         if path.is_file():
             stat = path.stat()
             yield str(path), stat.st_size, stat.st_mtime_ns

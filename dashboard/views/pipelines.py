@@ -8,13 +8,15 @@ from dashboard import formats
 from dashboard.login import client
 from dashboard.schemas import Pipeline
 from dashboard.ui import REFRESH_S, badge, errors_shown, flash
-from trainer.spec import Recipe, TrainingBase
+from trainer.spec import ImportSpec, Recipe, TrainingBase
 
 PAGE_SIZE = 12
 
+Fields = dict[str, dict[str, Any]]  # job -> field -> value
+
 
 def start_form() -> None:
-    """Choose a recipe, see its jobs, change their steps, start."""
+    """Choose a recipe, see its jobs, name what it imports, change steps, start."""
     names = client().recipes()
     if not names:
         st.info("The backend ships no recipes.")
@@ -25,7 +27,7 @@ def start_form() -> None:
         st.caption(recipe.description)
     jobs_table(recipe)
     with st.form("start", border=False):
-        steps = steps_inputs(recipe)
+        wanted = source_inputs(recipe) | steps_inputs(recipe)
         reuse = st.toggle(
             "Reuse unchanged jobs",
             value=True,
@@ -33,7 +35,7 @@ def start_form() -> None:
         )
         sent = st.form_submit_button("Start pipeline", type="primary", icon=":material/play_arrow:")
     if sent:
-        pipeline = client().start_pipeline(name, overrides(recipe, steps), reuse)
+        pipeline = client().start_pipeline(name, overrides(recipe, wanted), reuse)
         flash(f"Pipeline {pipeline.name} started.")
         st.switch_page("views/pipeline.py", query_params={"id": pipeline.id})
 
@@ -52,25 +54,47 @@ def jobs_table(recipe: Recipe) -> None:
         st.dataframe(rows, hide_index=True, height="content")
 
 
-def steps_inputs(recipe: Recipe) -> dict[str, int]:
-    """One number field for each job that trains; returns job -> steps."""
+def source_inputs(recipe: Recipe) -> Fields:
+    """One text field for each job that imports a checkpoint."""
+    return {
+        job.name: {
+            "source": st.text_input(
+                f"Source of {job.name}",
+                value=job.source,
+                key=f"{recipe.name}-{job.name}",
+                help="A folder in Hugging Face's layout or a .gguf file, on the machine that runs the backend.",
+            )
+        }
+        for job in recipe.jobs
+        if isinstance(job, ImportSpec)
+    }
+
+
+def steps_inputs(recipe: Recipe) -> Fields:
+    """One number field for each job that trains."""
     training = [job for job in recipe.jobs if isinstance(job, TrainingBase)]
     if not training:
         return {}
     st.caption("Steps")
     grid = st.grid("auto", min_column_width=160)
     return {
-        job.name: int(
-            grid.number_input(f"Steps of {job.name}", min_value=1, value=job.steps, key=f"{recipe.name}-{job.name}")
-        )
+        job.name: {
+            "steps": int(
+                grid.number_input(f"Steps of {job.name}", min_value=1, value=job.steps, key=f"{recipe.name}-{job.name}")
+            )
+        }
         for job in training
     }
 
 
-def overrides(recipe: Recipe, steps: dict[str, int]) -> dict[str, dict[str, Any]]:
+def overrides(recipe: Recipe, wanted: Fields) -> Fields:
     """Only what differs from the recipe, so that unchanged jobs keep the recipe's spec."""
-    given = {job.name: job.steps for job in recipe.jobs if isinstance(job, TrainingBase)}
-    return {name: {"steps": wanted} for name, wanted in steps.items() if wanted != given[name]}
+    jobs = {job.name: job for job in recipe.jobs}
+    changed = {
+        name: {field: value for field, value in fields.items() if value != getattr(jobs[name], field)}
+        for name, fields in wanted.items()
+    }
+    return {name: fields for name, fields in changed.items() if fields}
 
 
 @st.fragment(run_every=REFRESH_S * 2)

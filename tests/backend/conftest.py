@@ -195,4 +195,5 @@ def chain(**fields: Any) -> dict[str, Any]:
     """A recipe in which `tokenize` reads from `clean` and `synthesize`."""
     inputs = {"documents": "clean", "problems": "synthesize"}
     jobs = [{"kind": "clean", "name": "clean"}, synthesize(**fields)]
-    return {"name": "chain", "jobs": [*jobs, {"kind": "tokenize", "name": "tokenize", "inputs": inputs}]}
+    tokenize = {"kind": "tokenize", "name": "tokenize", "inputs": inputs, "vocab_size": 400}
+    return {"name": "chain", "jobs": [*jobs, tokenize]}

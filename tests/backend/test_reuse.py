@@ -7,7 +7,7 @@ import pytest
 
 from backend.jobs.reuse import content_key, is_intact, reuse_key, source_hash
 from trainer.artifacts import Run, RunFolder, new_folder
-from trainer.spec import CleanSpec, SynthesizeSpec
+from trainer.spec import CleanSpec, ImportSpec, SynthesizeSpec
 
 
 @pytest.fixture
@@ -70,6 +70,16 @@ def test_a_changed_folder_changes_the_key_of_a_clean_job(tmp_path: Path) -> None
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "b.txt").write_text("two")
     assert reuse_key(spec, {}) != before
+
+
+def test_a_changed_file_of_a_checkpoint_changes_the_key_of_an_import_job(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    for source in (tmp_path, tmp_path / "config.json"):
+        spec = ImportSpec(name="import", source=str(source))
+        before = reuse_key(spec, {})
+        assert reuse_key(spec, {}) == before
+        (tmp_path / "config.json").write_text(f'{{"changed": "{source.name}"}}')
+        assert reuse_key(spec, {}) != before
 
 
 def test_a_run_is_intact_only_while_its_files_are_there_and_unchanged(tmp_path: Path) -> None:

@@ -32,7 +32,12 @@ RECIPE: dict[str, Any] = {
     "jobs": [
         {"name": "clean", "kind": "clean"},
         {"name": "synthesize", "kind": "synthesize"},
-        {"name": "tokenize", "kind": "tokenize", "inputs": {"documents": "clean", "problems": "synthesize"}},
+        {
+            "name": "tokenize",
+            "kind": "tokenize",
+            "inputs": {"documents": "clean", "problems": "synthesize"},
+            "vocab_size": 512,
+        },
         {
             "name": "sft",
             "kind": "sft",
@@ -62,6 +67,11 @@ RECIPE: dict[str, Any] = {
         },
     ],
 }
+UPCYCLE: dict[str, Any] = {
+    "name": "upcycle",
+    "jobs": [{"name": "import", "kind": "import", "source": "pretrained"}, *RECIPE["jobs"]],
+}
+RECIPES = {"nano": RECIPE, "upcycle": UPCYCLE}
 RESULTS: dict[str, dict[str, Any]] = {
     "sft": {
         "train_seconds": 97.2,
@@ -246,8 +256,8 @@ def build(platform: Platform) -> FastAPI:
 def people_and_pipelines(app: FastAPI, platform: Platform) -> None:
     app.get("/me")(lambda: {"id": "u1", "name": "Ada", "role": platform.role})
     app.get("/users")(lambda: platform.users)
-    app.get("/recipes")(lambda: ["nano"])
-    app.get("/recipes/{name}")(lambda name: RECIPE)
+    app.get("/recipes")(lambda: list(RECIPES))
+    app.get("/recipes/{name}")(lambda name: RECIPES[name])
     app.get("/pipelines")(lambda: [platform.pipeline(id) for id in platform.pipelines])
     app.get("/usage")(
         lambda: [{"key": "admin", "model": "octavo-nano", "requests": 3, "prompt_tokens": 31, "completion_tokens": 120}]

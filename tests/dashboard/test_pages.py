@@ -88,6 +88,15 @@ def test_starting_a_pipeline_sends_only_what_was_changed(open_page: Open, platfo
     assert platform.started == [{"recipe": "nano", "overrides": {"sft": {"steps": 25}}, "reuse": True}]
 
 
+def test_a_recipe_that_imports_asks_for_the_source(open_page: Open, platform: Platform) -> None:
+    app = open_page("pipelines")
+    app.selectbox[0].set_value("upcycle").run()
+    [source] = [field for field in app.text_input if field.label == "Source of import"]
+    source.set_value("/models/llama")
+    button(app, "Start pipeline")
+    assert platform.started[-1]["overrides"] == {"import": {"source": "/models/llama"}}
+
+
 def test_the_pipeline_page_lists_jobs_and_evaluations(open_page: Open) -> None:
     app = open_page("pipeline", id="pipe1")
     assert app.title[0].value == "nano"

@@ -49,9 +49,11 @@ def encode_answers(tokenizer: Tokenizer, chats: Sequence[Sequence[Message]], ans
     whole = [(*chat, Message(role="assistant", content=text)) for chat, text in zip(chats, answers, strict=True)]
     sequences = Sequences([], [])
     for ids, said in tokenizer.encode_chats(whole):
-        start = len(ids) - said[::-1].index(False)
+        # A chat format may put something after the answer's end token, which is no part of it.
+        end = len(ids) - said[::-1].index(True)
+        start = end - said[end - 1 :: -1].index(False)
         sequences.prompts.append(ids[:start])
-        sequences.answers.append(ids[start:])
+        sequences.answers.append(ids[start:end])
     return sequences
 
 

@@ -25,11 +25,11 @@ Item = TypeVar("Item")
 
 
 def document_pieces(tokenizer: Tokenizer, records: Iterable[Record]) -> Iterator[Piece]:
-    """`<|bos|> text <|end|>`; all but the first token count."""
+    """Each text as a document; all but its first token count."""
     for batch in _batches(records):
         encoded = tokenizer.encode_batch([record.text for record in batch])
         for ids, record in zip(encoded, batch, strict=True):
-            yield _piece(tokenizer, [tokenizer.bos_id, *ids, tokenizer.end_id], record, label_bytes(record))
+            yield _piece(tokenizer, tokenizer.encode_document(ids), record, label_bytes(record))
 
 
 def completion_pieces(tokenizer: Tokenizer, records: Iterable[Record], context: int, rng: Random) -> Iterator[Piece]:
@@ -47,9 +47,12 @@ def completion_pieces(tokenizer: Tokenizer, records: Iterable[Record], context: 
         encoded = iter(tokenizer.encode_batch(parts))
         for (text, labels, record), (start, stop) in zip(batch, cuts, strict=True):
             prefix, middle, suffix = next(encoded), next(encoded), next(encoded)
-            gap = _with_gap(tokenizer, prefix, middle, suffix)
-            plain = start == stop or len(gap) > context
-            ids = [tokenizer.bos_id, *prefix, *middle, *suffix, tokenizer.end_id][:context] if plain else gap
+            ids = _with_gap(tokenizer, prefix, middle, suffix)
+            plain = start == stop or len(ids) > context
+            if plain:
+                # Parts encoded by themselves are not always the whole: SentencePiece's get a space each.
+                whole = prefix if start == len(text) else tokenizer.encode(text)
+                ids = tokenizer.encode_document(whole)[:context]
             yield _piece(tokenizer, ids, record, labels if plain else _gap_last(text, labels, start, stop))
 
 
@@ -61,7 +64,7 @@ def _gap_last(text: str, labels: NDArray[np.int8], start: int, stop: int) -> NDA
 
 def _with_gap(tokenizer: Tokenizer, prefix: list[int], middle: list[int], suffix: list[int]) -> list[int]:
     before, after, between = (tokenizer.special_ids[token] for token in (FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE))
-    return [tokenizer.bos_id, before, *prefix, after, *suffix, between, *middle, tokenizer.end_id]
+    return tokenizer.encode_document([before, *prefix, after, *suffix, between, *middle])
 
 
 def chats(

@@ -1,8 +1,9 @@
-"""Byte-level BPE over the `tokenizers` library, with the chat form of training and serving. Imports no torch.
+"""Text and chats to token ids and back, the same for training and serving. Imports no torch.
 
-A document is `<|bos|> text <|end|>`; a chat is `<|bos|>` and then, for each message, its role's token, its content
-and `<|end|>`. Text never turns into a special token, whoever wrote it; only what the assistant says may hold
-`<think>` and `</think>` as tokens.
+A document is its start, the text and the end token; a chat is laid out by a `ChatFormat`. In our own tokenizers a
+document is `<|bos|> text <|end|>`; a chat is `<|bos|>` and then, for each message, its role's token, its content and
+`<|end|>`. Text never turns into a special token, whoever wrote it; only what the assistant says may hold `<think>` and
+`</think>` as tokens.
 """
 
 import codecs
@@ -12,45 +13,52 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import ValidationError
 from tokenizers import Tokenizer as BpeTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from trainer.spec import Message
+from trainer.data.bpe import Bpe
+from trainer.data.chat_format import ChatFormat
+from trainer.spec import Message, Role, explain
 
 PAD, BOS, END = "<|pad|>", "<|bos|>", "<|end|>"
-ROLE_TOKENS = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
+ROLE_TOKENS: dict[Role, str] = {"system": "<|system|>", "user": "<|user|>", "assistant": "<|assistant|>"}
 THINK, END_THINK = "<think>", "</think>"
 FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE = "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"
-SPECIAL_TOKENS = (PAD, BOS, END, *ROLE_TOKENS.values(), THINK, END_THINK, FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE)
+NEEDED_TOKENS = (THINK, END_THINK, FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE)  # by every tokenizer; the others are our own's
+SPECIAL_TOKENS = (PAD, BOS, END, *ROLE_TOKENS.values(), *NEEDED_TOKENS)
+CHAT_FORMAT = ChatFormat(start=BOS, before=ROLE_TOKENS, after=dict.fromkeys(ROLE_TOKENS, END))
 
-CHAT_TEMPLATE = (
-    "{{ '" + BOS + "' }}"
-    "{% for message in messages %}"
-    "{{ '<|' + message['role'] + '|>' + message['content'] + '" + END + "' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '" + ROLE_TOKENS["assistant"] + "' }}{% endif %}"
-)
-
-# Between "<" and "think>" the pre-tokenizer always has a border, so text cut there has the ids of the whole,
-# and neither half is taken for the token.
-_INSIDE_THINK = re.compile(r"(?<=<)(?=think>)|(?<=</)(?=think>)")
 _THINK_TOKENS = re.compile(f"({re.escape(THINK)}|{re.escape(END_THINK)})")
 
 
 class Tokenizer:
-    """Text and chats to token ids and back; `decode(encode(text)) == text` for any Unicode text."""
+    """Text and chats to token ids and back; `decode(encode(text)) == text` for any Unicode text.
 
-    pad_id: int
-    bos_id: int
-    end_id: int
+    Attributes:
+        file: the text of its tokenizer.json.
+        chat: how chats are laid out.
+        special_ids: tokens that no text turns into, with their ids.
+        start_ids: what stands before a document; nothing in some tokenizers from elsewhere.
+        end_id: the token that ends a document and what the assistant says.
+    """
 
-    def __init__(self, bpe: BpeTokenizer) -> None:
-        # A runtime switch that the file does not store: special tokens in a text are text.
-        bpe.encode_special_tokens = True
-        self._bpe = bpe
-        self.special_ids = {token: _special_id(bpe, token) for token in SPECIAL_TOKENS}
-        self.pad_id, self.bos_id, self.end_id = (self.special_ids[token] for token in (PAD, BOS, END))
-        self._bytes = _bytes_of_tokens(bpe)
+    def __init__(self, file: str, chat: ChatFormat, pad: str | None = None) -> None:
+        """Args: pad: the token that fills rows; by default the end token.
+
+        Raises:
+            ValueError: the file or the format does not fit; says what is missing.
+        """
+        self.file, self.chat = file, chat
+        self._bpe = Bpe(file)
+        self.special_ids = self._bpe.added
+        longest_first = sorted(self.special_ids, key=len, reverse=True)
+        self._specials = re.compile(f"({'|'.join(re.escape(token) for token in longest_first)})")
+        self.end_id = self._end_id()
+        self.pad_id = self.end_id if pad is None else self.special_ids[pad]
+        self.start_ids = self._marker(chat.start)
+        self._before = {role: self._marker(self._unspaced(chat.before[role])) for role in ROLE_TOKENS}
+        self._after = {role: self._marker(chat.after[role]) for role in ROLE_TOKENS}
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> Self:
@@ -75,39 +83,55 @@ class Tokenizer:
                 f"the texts are enough for {bpe.get_vocab_size()} tokens, not for vocab_size {vocab_size}; "
                 "give more text or lower vocab_size"
             )
-        return cls(_with_visible_think(bpe))
+        return cls(_with_visible_think(bpe), CHAT_FORMAT, PAD)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Open what `save` wrote.
 
         Raises:
-            ValueError: there is no tokenizer.json, or one that lacks our special tokens.
+            ValueError: a file is missing, or was not written by `save`.
         """
-        path = Path(folder) / "tokenizer.json"
-        if not path.is_file():
-            raise ValueError(f"{path} does not exist: the folder holds no tokenizer")
-        return cls(BpeTokenizer.from_file(str(path)))
+        path, config_path = Path(folder) / "tokenizer.json", Path(folder) / "tokenizer_config.json"
+        for file in (path, config_path):
+            if not file.is_file():
+                raise ValueError(f"{file} does not exist: the folder holds no tokenizer")
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+        if "chat_format" not in config:
+            raise ValueError(f"{config_path} has no chat_format: not Octavo's; an import job takes such tokenizers")
+        try:
+            chat = ChatFormat.model_validate(config["chat_format"])
+        except ValidationError as error:
+            raise ValueError(f"{config_path}: chat_format: {explain(error)}") from error
+        return cls(path.read_text(encoding="utf-8"), chat, config["pad_token"])
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, as Hugging Face lays them out."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self._bpe.save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer.json").write_text(self.file, encoding="utf-8")
+        token_of = {number: token for token, number in self.special_ids.items()}
+        named = {"eos_token": token_of[self.end_id], "pad_token": token_of[self.pad_id]}
+        if self.start_ids:
+            named["bos_token"] = token_of[self.start_ids[0]]
+        special = [token for token, number in self.special_ids.items() if not self._bpe.bytes_of(number)]
         config: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": BOS,
-            "eos_token": END,
-            "pad_token": PAD,
-            "additional_special_tokens": [*ROLE_TOKENS.values(), FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE],
+            **named,
+            "additional_special_tokens": [token for token in special if token not in named.values()],
             "clean_up_tokenization_spaces": False,
-            "chat_template": CHAT_TEMPLATE,
+            "chat_template": self.chat.template(spaced=self._bpe.spaced),
+            "chat_format": self.chat.model_dump(),
         }
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
+        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
 
     @property
     def vocab_size(self) -> int:
-        return self._bpe.get_vocab_size()
+        return len(self._bpe.token_bytes)
+
+    def encodes_like(self, other: "Tokenizer") -> bool:
+        """Whether both give the same ids for every text and chat."""
+        return (self.file, self.chat) == (other.file, other.chat)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a plain text; nothing in it becomes a special token."""
@@ -115,112 +139,117 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts at once, in parallel where the library may."""
-        pieces = [_INSIDE_THINK.split(text) for text in texts]
-        encoded = iter(
-            self._bpe.encode_batch_fast([piece for split in pieces for piece in split], add_special_tokens=False)
-        )
-        return [[token for _ in split for token in next(encoded).ids] for split in pieces]
+        return self._bpe.encode([self._spaced(text) for text in texts])
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`: special tokens are left out but for `<think>` and `</think>`; bytes that are no UTF-8
         become U+FFFD."""
-        return b"".join(self._bytes[token] for token in ids).decode("utf-8", errors="replace")
+        text = b"".join(self._bpe.bytes_of(token) for token in ids)
+        return (text.removeprefix(b" ") if self._bpe.spaced else text).decode("utf-8", errors="replace")
+
+    def token_text(self, token: int) -> str:
+        """What one token adds within a text."""
+        return self._bpe.bytes_of(token).decode("utf-8", errors="replace")
 
     def byte_lengths(self, ids: Sequence[int]) -> list[int]:
         """How many bytes of text each token stands for; 0 for special tokens."""
-        return [len(self._bytes[token]) for token in ids]
+        return [len(self._bpe.bytes_of(token)) for token in ids]
 
     def decode_stream(self) -> "DecodeStream":
-        return DecodeStream(self._bytes)
+        return DecodeStream(self._bpe)
+
+    def encode_document(self, ids: Sequence[int]) -> list[int]:
+        """A document of a text's ids."""
+        return [*self.start_ids, *ids, self.end_id]
 
     def encode_chat(
         self, messages: Sequence[Message], *, add_generation_prompt: bool = False
     ) -> tuple[list[int], list[bool]]:
-        """A chat's ids, and a mask of the same length: true on what the assistant says with its closing `<|end|>`.
+        """A chat's ids, and a mask of the same length: true on what the assistant says with its closing end token.
 
-        With `add_generation_prompt` the ids end in `<|assistant|>`, where the assistant is to go on.
+        With `add_generation_prompt` the ids end where the assistant is to go on.
         """
         ids, mask = self.encode_chats([messages])[0]
         if add_generation_prompt:
-            return [*ids, self.special_ids[ROLE_TOKENS["assistant"]]], [*mask, False]
+            prompt = self._before["assistant"]
+            return [*ids, *prompt], [*mask, *[False] * len(prompt)]
         return ids, mask
 
     def encode_chats(self, chats: Sequence[Sequence[Message]]) -> list[tuple[list[int], list[bool]]]:
         """`encode_chat` of many chats at once."""
-        contents = [_pieces(message) for chat in chats for message in chat]
-        plain = [piece for pieces in contents for piece in pieces if piece not in self.special_ids]
-        encoded = iter(self.encode_batch(plain))
-        content_ids = iter(
+        pieces = [self._pieces(message) for chat in chats for message in chat]
+        encoded = iter(self._bpe.encode([piece for split in pieces for piece in split if isinstance(piece, str)]))
+        contents = iter(
             [
-                [
-                    token
-                    for piece in pieces
-                    for token in ([self.special_ids[piece]] if piece in self.special_ids else next(encoded))
-                ]
-                for pieces in contents
+                [token for piece in split for token in ([piece] if isinstance(piece, int) else next(encoded))]
+                for split in pieces
             ]
         )
-        return [self._join(chat, [next(content_ids) for _ in chat]) for chat in chats]
+        return [self._join(chat, [next(contents) for _ in chat]) for chat in chats]
+
+    def _pieces(self, message: Message) -> list[str | int]:
+        """A message's content, with think tokens as ids where they may be tokens."""
+        content = self._spaced(message.content)
+        if message.role != "assistant":
+            return [content]
+        pieces = _THINK_TOKENS.split(content)
+        return [self.special_ids[piece] if piece in (THINK, END_THINK) else piece for piece in pieces]
 
     def _join(self, chat: Sequence[Message], contents: Sequence[list[int]]) -> tuple[list[int], list[bool]]:
-        ids, mask = [self.bos_id], [False]
+        ids = self._marker(self.chat.opening(chat))
+        mask = [False] * len(ids)
         for message, content in zip(chat, contents, strict=True):
-            ids += [self.special_ids[ROLE_TOKENS[message.role]], *content, self.end_id]
-            mask += [False] + [message.role == "assistant"] * (len(content) + 1)
+            before, after = self._before[message.role], self._after[message.role]
+            ids += [*before, *content, *after]
+            counted = len(content) + after.index(self.end_id) + 1 if message.role == "assistant" else 0
+            mask += [False] * len(before) + [True] * counted + [False] * (len(content) + len(after) - counted)
         return ids, mask
+
+    def _spaced(self, text: str) -> str:
+        """The text as the vocabulary wants it: SentencePiece's has a space before every one."""
+        return " " + text if self._bpe.spaced and text else text
+
+    def _unspaced(self, marker: str) -> str:
+        """A marker before a message without the space that `_spaced` puts there."""
+        return marker.removesuffix(" ") if self._bpe.spaced else marker
+
+    def _marker(self, text: str) -> list[int]:
+        """Ids of a marker, in which special tokens are written out."""
+        ids = []
+        for piece in self._specials.split(text):
+            ids += [self.special_ids[piece]] if piece in self.special_ids else self._bpe.encode([piece])[0]
+        return ids
+
+    def _end_id(self) -> int:
+        closing = self.chat.after["assistant"]
+        found = self._specials.search(closing)
+        if not found or not found[0]:
+            raise ValueError(f"what ends an answer, {closing!r}, holds no special token of the tokenizer")
+        return self.special_ids[found[0]]
 
 
 class DecodeStream:
     """Text token by token: each `push` returns what has become certain, never half a character."""
 
-    def __init__(self, token_bytes: Sequence[bytes]) -> None:
-        self._token_bytes = token_bytes
+    def __init__(self, bpe: Bpe) -> None:
+        self._bpe, self._at_start = bpe, bpe.spaced
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token: int) -> str:
-        return self._decoder.decode(self._token_bytes[token])
+        piece = self._bpe.bytes_of(token)
+        if self._at_start and piece:
+            piece, self._at_start = piece.removeprefix(b" "), False
+        return self._decoder.decode(piece)
 
     def flush(self) -> str:
         """What is left at the end: U+FFFD for a character that was cut off, else nothing."""
         return self._decoder.decode(b"", final=True)
 
 
-def _pieces(message: Message) -> list[str]:
-    """A message's content, cut at think tokens where they may be tokens."""
-    return _THINK_TOKENS.split(message.content) if message.role == "assistant" else [message.content]
-
-
-def _special_id(bpe: BpeTokenizer, token: str) -> int:
-    found = bpe.token_to_id(token)
-    if found is None:
-        raise ValueError(f"the tokenizer has no token '{token}'; it was not made by Octavo's tokenize job")
-    return int(found)
-
-
-def _with_visible_think(bpe: BpeTokenizer) -> BpeTokenizer:
-    """Mark the think tokens as not special, so that other readers of the file keep them when they decode."""
+def _with_visible_think(bpe: BpeTokenizer) -> str:
+    """The tokenizer's file with the think tokens marked as not special, so that other readers keep them when they
+    decode."""
     state = json.loads(bpe.to_str())
     for token in state["added_tokens"]:
         token["special"] = token["content"] not in (THINK, END_THINK)
-    return BpeTokenizer.from_str(json.dumps(state))
-
-
-def _bytes_of_tokens(bpe: BpeTokenizer) -> list[bytes]:
-    """Token id -> the bytes it stands for; none for special tokens."""
-    byte_of = {character: byte for byte, character in enumerate(_byte_characters())}
-    table = []
-    for token in range(bpe.get_vocab_size()):
-        text = bpe.id_to_token(token)
-        assert text is not None
-        if text in (THINK, END_THINK):
-            table.append(text.encode())
-        else:
-            table.append(b"" if text in SPECIAL_TOKENS else bytes(byte_of[character] for character in text))
-    return table
-
-
-def _byte_characters() -> list[str]:
-    """The printable character that stands for each byte 0..255 in a byte-level vocabulary (GPT-2's table)."""
-    printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
-    shifted = (chr(256 + offset) for offset in range(256))
-    return [chr(byte) if byte in printable else next(shifted) for byte in range(256)]
+    return json.dumps(state, ensure_ascii=False, indent=1)

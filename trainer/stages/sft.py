@@ -80,7 +80,12 @@ def start_model(spec: SftSpec, run: Run, tokenizer: Tokenizer) -> Transformer:
     device = pick_device()
     dtype = resolve_precision(spec.precision, device)
     if spec.model is None:
-        return load_model(run.input("checkpoint").checkpoint(), torch.float32).to(device, dtype).train()
+        checkpoint = run.input("checkpoint").checkpoint()
+        if not tokenizer.encodes_like(Tokenizer.load(checkpoint)):
+            raise ValueError(
+                "the dataset was not made with the checkpoint's tokenizer; bind the checkpoint to the tokenize job too"
+            )
+        return load_model(checkpoint, torch.float32).to(device, dtype).train()
     if spec.model.vocab_size != tokenizer.vocab_size:
         raise ValueError(
             f"model.vocab_size is {spec.model.vocab_size} but the tokenizer has {tokenizer.vocab_size} tokens; "

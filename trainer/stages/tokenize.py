@@ -1,4 +1,5 @@
-"""Tokenize: learn a tokenizer from documents and problems, then pack text, completion and dialogue into rows."""
+"""Tokenize: learn a tokenizer from documents and problems, or take a checkpoint's, then pack text, completion and
+dialogue into rows."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,8 +39,7 @@ class Source:
 def run(spec: TokenizeSpec, run: Run) -> None:
     with stoppable():
         documents, problems = _read(spec, run)
-        run.progress(1, 6, "learning the tokenizer")
-        tokenizer = Tokenizer.train(_sample(documents, problems), spec.vocab_size)
+        tokenizer = _tokenizer(spec, run, documents, problems)
         with new_folder(run.folder.artifacts / "tokenizer") as folder:
             tokenizer.save(folder)
         result: dict[str, Any] = {"vocab_size": tokenizer.vocab_size, "context": spec.context}
@@ -62,6 +62,13 @@ def _read(spec: TokenizeSpec, run: Run) -> tuple[list[Record], list[Problem]]:
         raise ValueError("the documents hold no record; loosen the rules of the clean job or give it more text")
     Random(spec.seed).shuffle(documents)
     return documents, list(read_jsonl(run.input("problems").artifact("problems") / "train.jsonl", Problem))
+
+
+def _tokenizer(spec: TokenizeSpec, run: Run, documents: Sequence[Record], problems: Sequence[Problem]) -> Tokenizer:
+    if spec.vocab_size is None:
+        return Tokenizer.load(run.input("checkpoint").checkpoint())
+    run.progress(1, 6, "learning the tokenizer")
+    return Tokenizer.train(_sample(documents, problems), spec.vocab_size)
 
 
 def _sample(documents: Sequence[Record], problems: Sequence[Problem]) -> Iterator[str]:

@@ -112,7 +112,7 @@ def tokenizer(problems: list[Problem]) -> Tokenizer:
 def test_a_document_round_trips_and_all_but_its_first_token_count(tokenizer: Tokenizer) -> None:
     (piece,) = document_pieces(tokenizer, [record(CODE, "s", "code")])
     assert tokenizer.decode(piece.ids) == CODE
-    assert (piece.ids[0], piece.ids[-1]) == (tokenizer.bos_id, tokenizer.end_id)
+    assert (piece.ids[0], piece.ids[-1]) == (*tokenizer.start_ids, tokenizer.end_id)
     assert piece.counts == [False] + [True] * (len(piece.ids) - 1)
 
 

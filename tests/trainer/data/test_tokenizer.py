@@ -74,7 +74,7 @@ def test_batch_equals_one_by_one(tokenizer: Tokenizer) -> None:
 
 def test_digits_stand_alone_and_padding_is_zero(tokenizer: Tokenizer) -> None:
     assert len(tokenizer.encode("8675309")) == 7
-    assert (tokenizer.pad_id, tokenizer.decode([tokenizer.pad_id, tokenizer.bos_id, tokenizer.end_id])) == (0, "")
+    assert (tokenizer.pad_id, tokenizer.decode([tokenizer.pad_id, *tokenizer.start_ids, tokenizer.end_id])) == (0, "")
     assert tokenizer.vocab_size == 360
 
 
@@ -97,6 +97,15 @@ def test_think_is_a_token_for_the_assistant_only(tokenizer: Tokenizer) -> None:
     ids, mask = tokenizer.encode_chat([injected])
     assert special(tokenizer) & set(ids[2:-1]) == set()
     assert not any(mask)
+
+
+@pytest.mark.parametrize("content", SPECIAL_TOKENS)
+def test_a_message_that_is_nothing_but_a_special_token_is_text(tokenizer: Tokenizer, content: str) -> None:
+    for role, said in (("user", content), ("assistant", f"<think>{content}</think>")):
+        ids, _ = tokenizer.encode_chat([Message(role=role, content=said)])
+        think = [tokenizer.special_ids[token] for token in ("<think>", "</think>")]
+        assert special(tokenizer) & set(ids[2:-1]) <= ({*think} if role == "assistant" else set())
+        assert tokenizer.decode(ids) == said
 
 
 def test_transformers_opens_it_and_agrees(tokenizer: Tokenizer, saved: Path) -> None:
@@ -127,9 +136,11 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path)
     with pytest.raises(ValueError, match="lower vocab_size"):
         Tokenizer.train(["a b"], 400)
-    foreign = {"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}}
-    (tmp_path / "tokenizer.json").write_text(json.dumps(foreign))
-    with pytest.raises(ValueError, match="no token"):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json does not exist"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>"}))
+    with pytest.raises(ValueError, match="an import job takes such tokenizers"):
         Tokenizer.load(tmp_path)
 
 

@@ -75,7 +75,7 @@ def test_dialogue_trains_on_answers_only_and_starts_every_chat_anew(done: RunFol
     for tokens, segments, mask in zip(found["tokens"], found["segments"], found["loss_mask"], strict=True):
         for segment in range(1, segments.max() + 1):
             chat, counted = tokens[segments == segment], mask[segments == segment]
-            assert chat[0] == tokenizer.bos_id
+            assert chat[0] == tokenizer.start_ids[0]
             assert chat[-1] == tokenizer.end_id
             assert counted[-1]
             answers = tokenizer.decode(chat[counted].tolist())
