@@ -35,32 +35,38 @@ def masked_cross_entropy(logits_BLV: Tensor, targets_BL: Tensor, mask_BL: Tensor
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """The gradients are made along with the loss, a chunk of tokens at a time: scores of all tokens never exist."""
+    """The sum over tokens; gradients are made along with it, a chunk at a time: scores of all tokens never exist.
+
+    A sum, so that what is kept for backward is of order one: a mean's gradients would leave fp16's range before the
+    loss scale that is to prevent that reaches them.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, scale_T: Tensor, chunk: int
+        ctx: Any, hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, mask_T: Tensor, chunk: int
     ) -> Tensor:
         loss = torch.zeros((), device=hidden_TD.device)
         grad_hidden_TD = torch.empty_like(hidden_TD)
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32)
         for start in range(0, len(hidden_TD), chunk):
             part = slice(start, start + chunk)
-            hidden_CD, targets_C1, scale_C1 = hidden_TD[part], targets_T[part, None], scale_T[part, None]
+            hidden_CD, targets_C1, mask_C1 = hidden_TD[part], targets_T[part, None], mask_T[part, None]
             logits_CV = (hidden_CD @ weight_VD.T).float()
             logprobs_CV = logits_CV - torch.logsumexp(logits_CV, dim=-1, keepdim=True)
-            loss = loss - (logprobs_CV.gather(1, targets_C1) * scale_C1).sum()
+            loss = loss - (logprobs_CV.gather(1, targets_C1) * mask_C1).sum()
             is_target_CV = torch.arange(len(weight_VD), device=targets_C1.device) == targets_C1
-            grad_CV = ((logprobs_CV.exp() - is_target_CV.float()) * scale_C1).to(hidden_TD.dtype)
+            grad_CV = ((logprobs_CV.exp() - is_target_CV.float()) * mask_C1).to(hidden_TD.dtype)
             grad_hidden_TD[part] = grad_CV @ weight_VD
             grad_weight_VD += grad_CV.T @ hidden_CD
-        ctx.save_for_backward(grad_hidden_TD, grad_weight_VD.to(weight_VD.dtype))
+        ctx.save_for_backward(grad_hidden_TD, grad_weight_VD)
+        ctx.weight_dtype = weight_VD.dtype
         return loss
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_hidden_TD, grad_weight_VD = ctx.saved_tensors
-        return grad_hidden_TD * gradients[0], grad_weight_VD * gradients[0], None, None, None
+        grad_weight_VD = (grad_weight_VD * gradients[0]).to(ctx.weight_dtype)
+        return grad_hidden_TD * gradients[0], grad_weight_VD, None, None, None
 
 
 def chunked_cross_entropy(
@@ -70,9 +76,8 @@ def chunked_cross_entropy(
 
     Memory grows with chunk x V instead of T x V; the value is the same, gradients go to hidden states and weight.
     """
-    scale_T = mask_T.float() / mask_T.sum().clamp(min=1)
-    loss: Tensor = _ChunkedCrossEntropy.apply(hidden_TD, weight_VD, targets_T, scale_T, chunk)  # type: ignore[no-untyped-call]
-    return loss
+    total: Tensor = _ChunkedCrossEntropy.apply(hidden_TD, weight_VD, targets_T, mask_T.float(), chunk)  # type: ignore[no-untyped-call]
+    return total / mask_T.sum().clamp(min=1)
 
 
 def router_balance_loss(

@@ -17,7 +17,7 @@ from trainer.model.presets import from_preset
 Domain = Literal["code", "science", "multilingual", "general"]
 DOMAINS: tuple[Domain, ...] = ("code", "science", "multilingual", "general")
 Role = Literal["system", "user", "assistant"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8"]
 Phase = Literal["text", "completion", "dialogue"]
 Share = Annotated[float, Field(ge=0, le=1)]
 RECIPES = Path(__file__).parent / "recipes"
@@ -175,12 +175,22 @@ class Optimizer(Spec):
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
 
 
+class LossScaling(Spec):
+    """When fp16's loss scale doubles; an overflow always quarters it."""
+
+    underflow: Literal["zero_share", "zero_loss"] = Field(
+        "zero_share", description="zero_loss: the article's literal rule, loss == 0"
+    )
+    zero_share: Share = Field(0.01, description="share of exactly-zero gradients above which they count as underflown")
+
+
 class TrainingBase(JobBase):
     """What every job that takes optimiser steps has."""
 
     steps: int = Field(gt=0)
     optimizer: Optimizer
     precision: Precision = Field("auto", description="auto: bf16 where the processor has it, else fp32")
+    loss_scaling: LossScaling = Field(LossScaling(), description="for fp16 only")
     compile: bool = Field(True, description="torch.compile where it can be done; else a warning")
     snapshot_every: int = Field(50, gt=0, description="steps between volatile snapshots")
 

@@ -45,6 +45,19 @@ def test_chunked_cross_entropy_is_that_of_all_scores_at_once(chunk: int) -> None
     assert objectives.chunked_cross_entropy(hidden, weight, targets, torch.zeros_like(mask), chunk) == 0
 
 
+def test_a_loss_scale_keeps_gradients_of_chunked_cross_entropy_in_the_range_of_fp16() -> None:
+    """A mean over many tokens and words has gradients below fp16's smallest magnitude, so the scale must come first."""
+    tokens, words = 4096, 2000
+    hidden, weight = draw(tokens, E).half().requires_grad_(), draw(words, E, seed=1, scale=0.1).half().requires_grad_()
+    targets, mask = torch.arange(tokens) % 7, torch.ones(tokens, dtype=torch.bool)
+    wanted = objectives.masked_cross_entropy((hidden.float() @ weight.float().T)[None], targets[None], mask[None])
+    scaled = 2**16 * objectives.chunked_cross_entropy(hidden, weight, targets, mask)
+    for got, expected in zip(
+        *(torch.autograd.grad(x, [hidden, weight]) for x in (scaled, wanted * 2**16)), strict=True
+    ):
+        assert (got.float() - expected.float()).norm() < 2e-3 * expected.float().norm()
+
+
 def test_token_logprobs_are_the_log_of_the_softmax() -> None:
     logits, targets = draw(B, L, V, scale=3), torch.arange(B * L).view(B, L) % V
     fast = objectives.token_logprobs(logits, targets)

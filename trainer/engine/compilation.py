@@ -36,6 +36,7 @@ def compile_step(model: Transformer, wanted: bool, run: Run) -> CrossEntropy:
 def _obstacle(model: Transformer) -> str | None:
     if not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
         return "no C++ compiler (g++ or clang++) was found"
-    if next(model.parameters()).dtype == torch.float32:
-        return "torch cannot compile grouped products in float32"
+    dtype = next(model.parameters()).dtype
+    if dtype != torch.bfloat16:
+        return f"torch cannot compile grouped products in {str(dtype).removeprefix('torch.')}"
     return None

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from trainer.artifacts import Run, new_folder, step_folder
 from trainer.data.tokenizer import Tokenizer
 from trainer.engine.checkpoint import load_snapshot, save_snapshot
+from trainer.engine.loss_scaling import LARGEST, SMALLEST, LossScale, is_underflow, zero_gradient_share
 from trainer.engine.meter import Meter
 from trainer.engine.precision import MasterOptimizer
 from trainer.model.config import ModelConfig
@@ -59,6 +60,7 @@ class Loop:
         trained = model if auxiliary is None else nn.ModuleDict({"network": model, "auxiliary": auxiliary})
         self._prefix = "" if auxiliary is None else "network."
         self.optimizer = MasterOptimizer(trained, spec.optimizer)
+        self.loss_scale = LossScale(LARGEST if spec.precision == "fp16" else SMALLEST)
         self.meter = Meter(run, model)
         self.generator = torch.Generator().manual_seed(spec.seed)
         self.memory: dict[str, Any] = memory or {}
@@ -95,8 +97,11 @@ class Loop:
             tokens: how many the step processed, with `flops` operations forward and backward; with 0 the step's
                 speed and memory are not reported.
 
+        Where fp16's gradients overflow, weights and moments stay as they are and the loss scale falls. The step still
+        counts: its batch is spent, and the schedule and the curriculum follow the counter.
+
         Raises:
-            ValueError: the loss or the gradient is not finite.
+            ValueError: the loss is not finite, or the gradient is not and no smaller loss scale can help.
         """
         value = loss.item()
         if not math.isfinite(value):
@@ -104,11 +109,13 @@ class Loop:
                 f"the loss is {value} at step {self.step}: lower optimizer.lr or set precision to fp32; "
                 "the last snapshot is kept"
             )
-        loss.backward()  # type: ignore[no-untyped-call]
+        scale = self.loss_scale.value
+        (loss * scale).backward()  # type: ignore[no-untyped-call]
+        zero_share = self._zero_share() if self.spec.precision == "fp16" else 0.0
         lr = self.lr_scale * learning_rate(self.spec.optimizer, self.progress)
-        norm = self.optimizer.step(lr)
+        norm = self.optimizer.step(lr, scale)
+        values = {"loss": value, "lr": lr, **self._rescale(value, norm, zero_share), **metrics}
         self.step += 1
-        values = {"loss": value, "lr": lr, "grad_norm": norm, **metrics}
         if tokens:
             values |= self.meter.report(tokens, flops, time.perf_counter() - self._began)
         self.run.metrics(self.step, values)
@@ -123,7 +130,13 @@ class Loop:
     def snapshot(self) -> None:
         """Save everything needed to go on from here."""
         tensors = {**self.optimizer.state(), "generator": self.generator.get_state()}
-        values = {"step": self.step, "seconds": self.seconds, "lr_scale": self.lr_scale, "memory": self.memory}
+        values = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "lr_scale": self.lr_scale,
+            "loss_scale": self.loss_scale.value,
+            "memory": self.memory,
+        }
         save_snapshot(self.run.folder.volatile, self.step, tensors, values)
 
     def restore(self) -> None:
@@ -142,6 +155,29 @@ class Loop:
         named = self.optimizer.weights()
         return {name.removeprefix(self._prefix): named[name] for name in named if name.startswith(self._prefix)}
 
+    def _zero_share(self) -> float:
+        return zero_gradient_share([p.grad for p in self.optimizer.parameters if p.grad is not None])
+
+    def _rescale(self, loss: float, norm: float, zero_share: float) -> dict[str, float]:
+        """Set the next step's loss scale; returns what is to be reported of this step's gradient.
+
+        Raises:
+            ValueError: the gradient is not finite and no smaller loss scale can help.
+        """
+        overflow, scale = not math.isfinite(norm), self.loss_scale.value
+        if overflow and scale == SMALLEST:
+            raise ValueError("the gradient is not finite: lower optimizer.lr, or set precision to fp32")
+        if self.spec.precision != "fp16":
+            return {"grad_norm": norm}
+        underflow = is_underflow(self.spec.loss_scaling, loss, zero_share)
+        self.loss_scale = self.loss_scale.after(overflow=overflow, underflow=underflow)
+        reported = {"loss_scale": scale, "skipped": float(overflow), "zero_gradient_share": zero_share}
+        if overflow:
+            fallen = self.loss_scale.value
+            self.run.log(f"step {self.step}: gradients overflowed at loss scale {scale:g}; skipped, now {fallen:g}")
+            return reported
+        return {"grad_norm": norm, **reported}
+
     def _resume(self) -> bool:
         found = load_snapshot(self.run.folder.volatile)
         if found is None:
@@ -150,6 +186,7 @@ class Loop:
         self.generator.set_state(tensors.pop("generator"))
         self.optimizer.load_state(tensors)
         self.step, self.seconds, self.lr_scale = values["step"], values["seconds"], values["lr_scale"]
+        self.loss_scale = LossScale(values["loss_scale"])
         self.memory = values["memory"]
         return True
 

@@ -1,18 +1,40 @@
 """Which number format a run computes in, and the float32 master copy that the optimiser steps."""
 
+import math
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
 from trainer.engine.muon import Muon
+from trainer.model.fp8 import to_fp8
 from trainer.spec import Optimizer, Precision
+
+Network = TypeVar("Network", bound=nn.Module)
+FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """'auto' is bf16 on a GPU and on processors with bf16 instructions, float32 elsewhere (there bf16 is emulated)."""
+    """The format of parameters and of all that lies between products; fp8 itself is a matter of the products alone.
+
+    'auto' is bf16 on a GPU and on processors with bf16 instructions, float32 elsewhere (there bf16 is emulated).
+    """
     if precision == "auto":
         fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         return torch.bfloat16 if fast else torch.float32
-    return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    return FORMATS[precision]
+
+
+def place(network: Network, precision: Precision, device: torch.device) -> Network:
+    """Bring a network to its device and into the formats that a run computes in.
+
+    Raises:
+        ValueError: fp8 that the device or the network's widths do not allow.
+    """
+    network = network.to(device, resolve_precision(precision, device))
+    if precision == "fp8":
+        to_fp8(network)
+    return network
 
 
 def pick_device() -> torch.device:
@@ -23,7 +45,7 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")
 
 
 class MasterOptimizer:
-    """AdamW, or Muon for the matrices inside the layers, on float32 copies of parameters that may be bf16 themselves.
+    """AdamW, or Muon for the matrices inside the layers, on float32 copies of parameters that may be 16-bit themselves.
 
     Weight decay applies to matrices only. For a float32 network the copies are the parameters themselves.
     """
@@ -50,25 +72,26 @@ class MasterOptimizer:
         optimizers.append(torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True))
         return optimizers
 
-    def step(self, lr: float) -> float:
-        """Clip, step, copy back to the network, clear gradients. Returns the gradient norm before clipping.
+    def step(self, lr: float, loss_scale: float = 1.0) -> float:
+        """Unscale, clip, step, copy back to the network, clear gradients. Returns the gradient norm before clipping.
 
-        Raises:
-            ValueError: the gradient is not finite; parameters are as before.
+        Where that is not finite no step is taken: weights and moments are as before.
         """
         for parameter, master in zip(self.parameters, self.masters, strict=True):
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             if master is not parameter:
                 master.grad = parameter.grad.float()
+            if loss_scale != 1:
+                assert master.grad is not None
+                master.grad /= loss_scale
         norm = float(nn.utils.clip_grad_norm_(self.masters, self.settings.clip))
-        if not torch.isfinite(torch.tensor(norm)):
-            raise ValueError("the gradient is not finite: lower optimizer.lr, or set precision to fp32")
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            optimizer.step()
-        self.publish()
+        if math.isfinite(norm):
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                optimizer.step()
+            self.publish()
         for parameter in self.parameters:
             parameter.grad = None
         return norm
@@ -98,8 +121,8 @@ class MasterOptimizer:
         owner = {id(p): o for o in self.optimizers for group in o.param_groups for p in group["params"]}
         for name, master in zip(self.names, self.masters, strict=True):
             master.copy_(flat[f"weight/{name}"])
-            moments = {key: flat[f"{key}/{name}"].clone() for key in MOMENTS if f"{key}/{name}" in flat}
-            owner[id(master)].state[master] = moments
+            saved = {key: flat[f"{key}/{name}"] for key in MOMENTS if f"{key}/{name}" in flat}
+            owner[id(master)].state[master] = {key: t.to(master.device, copy=True) for key, t in saved.items()}
         self.publish()
 
 

@@ -3,6 +3,7 @@
 Shapes: T tokens, E experts, k experts a token, R = T·k rows plus padding, D hidden size, F width of an expert.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -132,6 +133,7 @@ class MoE(nn.Module):
         self.router = nn.Linear(D, E, bias=False)
         self.gate_up_EGD = nn.Parameter(torch.empty(E, 2 * width, D))
         self.down_EDF = nn.Parameter(torch.empty(E, D, width))
+        self.grouped_mm: Callable[..., Tensor] = F.grouped_mm  # trainer.model.fp8 puts its own here
 
     def forward(self, x_TD: Tensor, room: Room | None = None) -> tuple[Tensor, Tensor, Routing]:
         """Returns the mixed output [T, D], the router's logits [T, E] and where the tokens went."""
@@ -147,6 +149,6 @@ class MoE(nn.Module):
 
     def experts(self, x_RD: Tensor, ends_E: Tensor) -> Tensor:
         """down(silu(gate x) · up x), each expert on its own segment of rows."""
-        gate_up_RG = F.grouped_mm(x_RD, self.gate_up_EGD.transpose(1, 2), offs=ends_E)
+        gate_up_RG = self.grouped_mm(x_RD, self.gate_up_EGD.transpose(1, 2), offs=ends_E)
         hidden_RF: Tensor = _SwiGLU.apply(gate_up_RG)  # type: ignore[no-untyped-call]
-        return F.grouped_mm(hidden_RF, self.down_EDF.transpose(1, 2), offs=ends_E)
+        return self.grouped_mm(hidden_RF, self.down_EDF.transpose(1, 2), offs=ends_E)

@@ -97,7 +97,7 @@ def activation_bytes(config: ModelConfig, rows: int, length: int, format: Format
     attention T·b·(2·H·K + 2·G·K)          queries, keys, values, output, and
               T·b·H·S or T·4·H             the probabilities of S keys on average, or the fused kernel's logarithms
     experts   T·(4·E + 28·k) + R·b·(2·D + 3·F)   routing; R padded rows in and out, gate, up, their product
-    around    norm + b·(T·D + V·D)         the gradients that the chunked cross-entropy makes at once
+    around    norm + b·T·D + 4·V·D         the gradients that the chunked cross-entropy makes at once
               T·(8 + 2·b·K), T·b·L         token ids, rotary tables, and the fused kernel's mask
     """
     T, D, b = rows * length, config.hidden_size, width(format)
@@ -109,7 +109,7 @@ def activation_bytes(config: ModelConfig, rows: int, length: int, format: Format
     attention = T * b * (2 * H * K + 2 * G * K) + (b * scores if explicit else T * 4 * H)
     experts = T * (4 * E + 28 * k) + padding(T * k, E)[1] * b * (2 * D + 3 * F)
     tables = T * (8 + 2 * b * K) + (0 if explicit else T * b * length)
-    around = norm + b * (T * D + config.vocab_size * D) + tables
+    around = norm + b * T * D + FLOAT32 * config.vocab_size * D + tables
     return Activations(layer=2 * norm + attention + experts, around=around, inputs=b * T * D)
 
 

@@ -15,7 +15,7 @@ from trainer.alignment.kl_bound import INSIDE, fresh_generator, measure_kl, retr
 from trainer.artifacts import Run, read_jsonl
 from trainer.data.tokenizer import Tokenizer
 from trainer.engine.loop import Loop
-from trainer.engine.precision import pick_device, resolve_precision
+from trainer.engine.precision import pick_device, place
 from trainer.model.mixtral import load_model
 from trainer.model.transformer import Transformer
 from trainer.objectives import dpo_loss
@@ -43,8 +43,7 @@ def run(spec: DpoSpec, run: Run) -> None:
     checkpoint = run.input("checkpoint").checkpoint()
     tokenizer = Tokenizer.load(checkpoint)
     device = pick_device()
-    dtype = resolve_precision(spec.precision, device)
-    policy, reference = (load_model(checkpoint).to(device, dtype) for _ in range(2))
+    policy, reference = (place(load_model(checkpoint), spec.precision, device) for _ in range(2))
     pairs = read_pairs(run, tokenizer, policy.config.max_position_embeddings)
     preferences = with_reference(reference, tokenizer, pairs, spec.batch_pairs)
     prompts = encode_prompts(tokenizer, [pair.prompt for pair in pairs])

@@ -19,7 +19,7 @@ from trainer.alignment.kl_bound import fresh_generator
 from trainer.artifacts import Run, is_complete, new_folder, read_jsonl, step_folder, write_jsonl
 from trainer.data.tokenizer import Tokenizer
 from trainer.engine.loop import Loop
-from trainer.engine.precision import pick_device, resolve_precision
+from trainer.engine.precision import pick_device, place
 from trainer.intervals import wilson
 from trainer.model.generate import generate
 from trainer.model.mixtral import load_model, save_weights
@@ -52,8 +52,7 @@ class RewardModel(nn.Module):
 def run(spec: RewardSpec, run: Run) -> None:
     checkpoint = run.input("checkpoint").checkpoint()
     tokenizer = Tokenizer.load(checkpoint)
-    device = pick_device()
-    network = load_model(checkpoint).to(device, resolve_precision(spec.precision, device))
+    network = place(load_model(checkpoint), spec.precision, pick_device())
     pairs = candidate_pairs(spec, run, network, tokenizer)
     if run.stop_requested:
         return

@@ -26,7 +26,7 @@ from trainer.alignment.kl_bound import INSIDE, fresh_generator, measure_kl, retr
 from trainer.artifacts import Run, read_jsonl, write_atomic
 from trainer.data.tokenizer import Tokenizer
 from trainer.engine.loop import Loop
-from trainer.engine.precision import pick_device, resolve_precision
+from trainer.engine.precision import pick_device, place
 from trainer.model.generate import Completion, generate
 from trainer.model.mixtral import load_model
 from trainer.model.transformer import Transformer
@@ -80,8 +80,7 @@ def run(spec: RlhfSpec, run: Run) -> None:
     checkpoint = run.input("checkpoint").checkpoint()
     tokenizer = Tokenizer.load(checkpoint)
     device = pick_device()
-    dtype = resolve_precision(spec.precision, device)
-    policy, reference = (load_model(checkpoint).to(device, dtype) for _ in range(2))
+    policy, reference = (place(load_model(checkpoint), spec.precision, device) for _ in range(2))
     problems = read_problems(run)
     memory = {"retreats": 0, "kl": [0.0, 0.0, 0.0], INSIDE: True, "averages": {}, "alarm": False}
     loop = Loop(run, spec, policy.train(), memory=memory)

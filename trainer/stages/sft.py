@@ -10,7 +10,7 @@ from trainer.engine.checkup import checkup, findings
 from trainer.engine.compilation import CrossEntropy, compile_step
 from trainer.engine.dynamic_capacity import DynamicCapacity, capacity_metrics
 from trainer.engine.loop import Loop
-from trainer.engine.precision import pick_device, resolve_precision
+from trainer.engine.precision import pick_device, place
 from trainer.engine.specialists import Specialists
 from trainer.flops import training_flops
 from trainer.model.mixtral import load_model
@@ -37,7 +37,8 @@ def run(spec: SftSpec, run: Run) -> None:
     heads = specialists.heads if specialists else None
     loop = Loop(run, spec, model, memory, budget_s=budget(spec, run), auxiliary=heads)
     capacity = DynamicCapacity(loop, model.config) if spec.dynamic_capacity else None
-    run.log(f"training {sum(p.numel() for p in model.parameters()):,} parameters in {next(model.parameters()).dtype}")
+    count, dtype = sum(p.numel() for p in model.parameters()), next(model.parameters()).dtype
+    run.log(f"training {count:,} parameters in {dtype}, precision {spec.precision}")
     check_every = max(1, spec.steps // HELDOUT_CHECKS)
     for step in loop.steps():
         batch = draw(spec, train, phase_at(spec.phases, loop.progress), loop.memory)
@@ -78,14 +79,13 @@ def check_sources(spec: SftSpec, sources: dict[str, Rows]) -> None:
 def start_model(spec: SftSpec, run: Run, tokenizer: Tokenizer) -> Transformer:
     """A fresh network, or the input checkpoint's, in the run's precision."""
     device = pick_device()
-    dtype = resolve_precision(spec.precision, device)
     if spec.model is None:
         checkpoint = run.input("checkpoint").checkpoint()
         if not tokenizer.encodes_like(Tokenizer.load(checkpoint)):
             raise ValueError(
                 "the dataset was not made with the checkpoint's tokenizer; bind the checkpoint to the tokenize job too"
             )
-        return load_model(checkpoint, torch.float32).to(device, dtype).train()
+        return place(load_model(checkpoint, torch.float32), spec.precision, device).train()
     if spec.model.vocab_size != tokenizer.vocab_size:
         raise ValueError(
             f"model.vocab_size is {spec.model.vocab_size} but the tokenizer has {tokenizer.vocab_size} tokens; "
@@ -93,7 +93,7 @@ def start_model(spec: SftSpec, run: Run, tokenizer: Tokenizer) -> Transformer:
         )
     model = Transformer(spec.model)
     model.reset_parameters(torch.Generator().manual_seed(spec.seed))
-    return model.to(device, dtype)
+    return place(model, spec.precision, device)
 
 
 def budget(spec: SftSpec, run: Run) -> float | None:

@@ -42,7 +42,11 @@ def test_compiled_gradients_are_those_of_the_plain_network(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("dtype", "has_compiler", "reason"),
-    [(torch.bfloat16, False, "no C++ compiler"), (torch.float32, True, "in float32")],
+    [
+        (torch.bfloat16, False, "no C++ compiler"),
+        (torch.float32, True, "in float32"),
+        (torch.float16, True, "in float16"),
+    ],
 )
 def test_what_cannot_be_compiled_is_said_and_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],

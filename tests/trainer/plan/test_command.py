@@ -96,7 +96,7 @@ def test_this_machines_processor_is_measured(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["huge"], "neither a .toml or .json file, nor a recipe (nano, smoke), nor a preset (nano, micro"),
+        (["huge"], "neither a .toml or .json file, nor a recipe (nano, smoke, upcycle), nor a preset (nano, micro"),
         (["gone.toml"], "there is no file gone.toml"),
         (["small", "--device", "abacus"], "unknown device 'abacus'; there are: cpu, H100"),
         (["small", "--mfu", "0"], "--mfu is 0; give a number above 0"),

@@ -1,10 +1,13 @@
 """SFT: it learns, draws every row once an epoch, follows its phases, and names a user's mistake."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.trainer import tiny
 from trainer.artifacts import RunFolder
@@ -32,17 +35,18 @@ def trained(tmp_path: Path, **changes: object) -> RunFolder:
     return run.folder
 
 
-def test_it_learns_and_leaves_a_checkpoint_and_every_loss_part(tmp_path: Path) -> None:
-    import json
-
-    folder = trained(tmp_path)
+@pytest.mark.parametrize("precision", ["auto", "fp16", "fp8"])
+def test_it_learns_and_leaves_a_checkpoint_and_every_loss_part(tmp_path: Path, precision: str) -> None:
+    folder = trained(tmp_path, precision=precision, model=tiny.config(intermediate_size=32).model_dump())
     rows = [json.loads(line)["values"] for line in folder.metrics_file.read_text().splitlines()]
     losses = [row["cross_entropy"] for row in rows if "cross_entropy" in row]
     assert losses[-1] < 0.7 * losses[0]
     assert {"balance_loss", "router_z_loss", "lr", "grad_norm", "tokens_per_second"} <= rows[-1].keys()
+    assert ("loss_scale" in rows[-1]) == (precision == "fp16")
     assert {"flops", "mfu", "peak_memory_bytes"} <= rows[-1].keys()
     assert any("heldout_loss" in row for row in rows)
-    assert (folder.checkpoint() / "model.safetensors").is_file()
+    weights = load_file(folder.checkpoint() / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     assert folder.result()["train_seconds"] > 0
     assert folder.result()["findings"] == []
 
