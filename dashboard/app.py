@@ -10,7 +10,7 @@ from dashboard.login import current_user, log_out, login_page, restore
 from dashboard.ui import errors_shown, show_flash
 
 # A file of our own: a named icon would be fetched from the internet by every browser.
-ICON = Path(__file__).with_name("icon.svg")
+ICON, LOGO = (Path(__file__).with_name(name) for name in ("icon.svg", "logo.svg"))
 
 
 def pages(role: str) -> dict[str, list[st.Page]]:
@@ -24,7 +24,7 @@ def pages(role: str) -> dict[str, list[st.Page]]:
         "Train": [
             start,
             st.Page("views/pipeline.py", title="Pipeline", icon=":material/lan:", visibility="hidden"),
-            st.Page("views/run.py", title="Run", icon=":material/monitoring:", visibility=shown),
+            st.Page("views/run.py", title="Runs", icon=":material/monitoring:", visibility=shown),
         ],
         "Judge": [st.Page("views/label.py", title="Label", icon=":material/thumbs_up_down:", default=not builder)],
         "Use": [st.Page("views/playground.py", title="Playground", icon=":material/forum:", visibility=shown)],
@@ -60,6 +60,7 @@ def main() -> None:
         st.navigation(pages("member"), position="hidden")
         login_page()
         return
+    st.logo(LOGO)
     page = st.navigation(pages(current_user().role))
     account()
     show_flash()

@@ -29,7 +29,7 @@ def line_chart(lines: Mapping[str, Points], legend: str | None, height: int = HE
     )
     chart: alt.Chart = alt.Chart(alt.InlineData(values=rows))
     encoded: alt.Chart = chart.mark_line(strokeWidth=1.6, clip=True, point=len(rows) < FEW).encode(
-        x=alt.X("step:Q", title=None, axis=alt.Axis(tickCount=5, grid=False, format=",.0f")),
+        x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=5, tickMinStep=1, grid=False, format=",.0f")),
         y=alt.Y(
             "value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4, format=tick_format(rows))
         ),
@@ -40,8 +40,8 @@ def line_chart(lines: Mapping[str, Points], legend: str | None, height: int = HE
 
 
 def tick_format(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Large numbers as 15k, small ones as 0.002 (the same form would make them 2m)."""
-    return ".3~s" if max((abs(row["value"]) for row in rows), default=0) >= 1000 else ".3~g"
+    """Large numbers as 15k; others (0.002 would become 2m) with the digits that tell one tick from the next."""
+    return ".3~s" if max((abs(row["value"]) for row in rows), default=0) >= 1000 else ".6~g"
 
 
 def curve_card(name: str, runs: Mapping[str, Curves]) -> None:
@@ -49,9 +49,9 @@ def curve_card(name: str, runs: Mapping[str, Curves]) -> None:
     lines = {label: curves.points(name) for label, curves in runs.items()}
     newest = next(iter(lines.values()))
     with st.container(border=True):
-        title, value = st.columns([3, 1], vertical_alignment="center")
-        title.markdown(f"**{formats.words(name)}**")
-        value.markdown(f":gray[{formats.number(newest[-1][1] if newest else None)}]", text_alignment="right")
+        with st.container(horizontal=True, horizontal_alignment="distribute"):
+            st.markdown(f"**{formats.words(name)}**", width="content")
+            st.markdown(f":gray[{formats.number(newest[-1][1] if newest else None)}]", width="content")
         st.altair_chart(
             line_chart(lines, "run", HEIGHT + 40) if len(runs) > 1 else line_chart(lines, None), key=f"curve-{name}"
         )
@@ -100,6 +100,8 @@ def load_map_chart(cells: Sequence[Mapping[str, float]]) -> alt.Chart:
 def curve_grid(runs: Mapping[str, Curves], findings: Sequence[Mapping[str, Any]] = ()) -> None:
     """Every metric of the first run, the others laid over it; and its experts, with the doctor's findings."""
     main = next(iter(runs.values()))
+    if facts := main.facts():
+        st.caption(" · ".join(f"{formats.words(name)} {formats.number(value)}" for name, value in facts.items()))
     with st.grid("auto", min_column_width=340):
         for name in main.names():
             curve_card(name, runs)

@@ -9,7 +9,18 @@ from dashboard.schemas import MetricRow
 Points = list[tuple[int, float]]
 EXPERT_LOAD = re.compile(r"^load/layer(\d+)/expert(\d+)$")
 # Charts people look for first; the rest follows by name.
-FIRST = ("loss", "reward", "exact_match", "lr", "learning_rate", "tokens_per_second", "heldout_loss", "kl", "accuracy")
+FIRST = (
+    "loss",
+    "reward/total",
+    "exact_match",
+    "reward",
+    "lr",
+    "learning_rate",
+    "tokens_per_second",
+    "heldout_loss",
+    "kl",
+    "accuracy",
+)
 
 
 @dataclass
@@ -32,7 +43,15 @@ class Curves:
 
     def names(self) -> list[str]:
         """Every curve but the experts' load, the most looked for first."""
-        return sorted((name for name in self.values if not EXPERT_LOAD.match(name)), key=_rank)
+        facts = self.facts()
+        return sorted((name for name in self.values if not EXPERT_LOAD.match(name) and name not in facts), key=_rank)
+
+    def facts(self) -> dict[str, float]:
+        """What was recorded once, such as whether the network was compiled, in a run that has curves."""
+        plain = {name: list(values.values()) for name, values in self.values.items() if not EXPERT_LOAD.match(name)}
+        if all(len(values) == 1 for values in plain.values()):
+            return {}
+        return {name: values[0] for name, values in plain.items() if len(values) == 1}
 
     def expert_load(self) -> dict[str, Points]:
         """Each expert's share of the (token, choice) pairs, mean over layers, by step."""
@@ -62,8 +81,8 @@ class Curves:
 
 
 def _rank(name: str) -> tuple[int, str]:
-    head = name.split("/")[0]
-    return (FIRST.index(head) if head in FIRST else len(FIRST), name)
+    known = [FIRST.index(part) for part in (name, name.split("/")[0]) if part in FIRST]
+    return (min(known, default=len(FIRST)), name)
 
 
 def thinned(points: Sequence[tuple[int, float]], limit: int = 400) -> Points:

@@ -154,15 +154,18 @@ def add_label(platform: Platform, user: UserRow, label: NewLabel) -> LabelRow:
 
 
 def summary(platform: Platform, user: UserRow) -> LabelSummary:
-    def count(session: Session, *where: ColumnElement[bool]) -> int:
-        return session.scalar(select(func.count()).select_from(LabelRow).where(*where)) or 0
+    """How far labelling is. One pair may be judged again, so what was judged is counted in pairs."""
+    labels, pairs = func.count(), func.count(LabelRow.pair_id.distinct())
+
+    def count(session: Session, what: ColumnElement[int], *where: ColumnElement[bool]) -> int:
+        return session.scalar(select(what).select_from(LabelRow).where(*where)) or 0
 
     with platform.database.read() as session:
-        left, right = (count(session, LabelRow.choice == side) for side in ("left", "right"))
+        left, right = (count(session, labels, LabelRow.choice == side) for side in ("left", "right"))
         return LabelSummary(
             pairs=session.scalar(select(func.count()).select_from(PairRow)) or 0,
-            labelled=session.scalar(select(func.count(LabelRow.pair_id.distinct()))) or 0,
+            labelled=count(session, pairs),
             remaining=session.scalar(select(func.count()).select_from(PairRow).where(_unlabelled(user))) or 0,
-            mine=count(session, LabelRow.user_id == user.id),
+            mine=count(session, pairs, LabelRow.user_id == user.id),
             left_share=left / (left + right) if left + right else None,
         )

@@ -12,6 +12,7 @@ from backend.system.schemas import Device, Queue, Space, SystemSchema, WorkerSch
 from backend.version import version
 
 FORGET_SECONDS = 3600.0
+LOOK_SECONDS = 0.1  # without an interval the first look always says 0 %
 
 
 def look(platform: Platform) -> SystemSchema:
@@ -19,7 +20,7 @@ def look(platform: Platform) -> SystemSchema:
     return SystemSchema(
         version=version(),
         device=Device(kind=platform.settings.device, name=_processor(), cores=os.cpu_count() or 1),
-        cpu_percent=psutil.cpu_percent(),
+        cpu_percent=psutil.cpu_percent(interval=LOOK_SECONDS),
         memory=Space(total=memory.total, used=memory.total - memory.available),
         disk=Space(total=disk.total, used=disk.used),
         workers=_workers(platform),

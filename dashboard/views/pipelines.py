@@ -26,7 +26,8 @@ def start_form() -> None:
     if recipe.description:
         st.caption(recipe.description)
     jobs_table(recipe)
-    with st.form("start", border=False):
+    # Enter in a number field only ends the typing: what it would start may take days.
+    with st.form("start", border=False, enter_to_submit=False):
         wanted = source_inputs(recipe) | steps_inputs(recipe)
         reuse = st.toggle(
             "Reuse unchanged jobs",

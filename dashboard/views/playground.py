@@ -71,17 +71,21 @@ def stream_answer(model: str, sampling: Sampling) -> None:
     with st.chat_message("assistant"):
         stop, place = st.empty(), st.empty()
         stop.button("Stop", icon=":material/stop_circle:", key="stop")
-        with closing(client().chat(model, prompt, sampling)) as deltas:
-            for delta in deltas:
-                turns[-1] = Message(role="assistant", content=turns[-1].content + delta.text)
-                last = delta.model_copy(
-                    update={
-                        "finish_reason": delta.finish_reason or last.finish_reason,
-                        "usage": delta.usage or last.usage,
-                    }
-                )
-                with place.container():
-                    answer(turns[-1].content)
+        try:
+            with closing(client().chat(model, prompt, sampling)) as deltas:
+                for delta in deltas:
+                    turns[-1] = Message(role="assistant", content=turns[-1].content + delta.text)
+                    last = delta.model_copy(
+                        update={
+                            "finish_reason": delta.finish_reason or last.finish_reason,
+                            "usage": delta.usage or last.usage,
+                        }
+                    )
+                    with place.container():
+                        answer(turns[-1].content)
+        except ClientError:
+            stop.empty()
+            raise
         stop.empty()
     st.session_state["usage"] = usage_line(last.usage, last.finish_reason)
 
@@ -97,10 +101,19 @@ def answer_question(model: str, sampling: Sampling) -> None:
     """Stream, then show the page again with the answer among its turns."""
     try:
         stream_answer(model, sampling)
-    except ClientError:
-        drop_empty_answer()
-        raise
+    except ClientError as error:
+        raise ClientError(without_the_question(str(error)), error.status) from error
     st.rerun()
+
+
+def without_the_question(reason: str) -> str:
+    """Take a refused question back, or every later one would be refused for its sake; returns what to say."""
+    turns = conversation()
+    drop_empty_answer()
+    if turns and turns[-1].role == "user":
+        turns.pop()
+        reason += " (the question was taken back" + ("; earlier turns count too, until cleared)" if turns else ")")
+    return reason
 
 
 def chat(model: str, sampling: Sampling) -> None:

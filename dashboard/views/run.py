@@ -38,7 +38,8 @@ def curves_of(job: Job) -> Curves:
 def header(job: Job) -> None:
     with heading(job.name, job.state):
         actions(job)
-    facts = [f"stage {job.kind}", f"attempt {job.attempt}", f"created {formats.ago(job.created)}"]
+    facts = [f"stage {job.kind}"] + ([f"attempt {job.attempt}"] if job.attempt > 1 else [])
+    facts += [f"created {formats.ago(job.created)}"]
     facts += [f"took {elapsed(job, time.time())}"] if job.finished and not job.reused_from else []
     facts += [f"result of run {job.reused_from[:8]}, reused"] if job.reused_from else []
     st.caption(" · ".join(facts))

@@ -42,7 +42,7 @@ def workers(found: tuple[Worker, ...]) -> None:
             if worker.job:
                 st.page_link("views/run.py", label=f"run {worker.job[:8]}", query_params={"id": worker.job})
             else:
-                st.caption("idle")
+                st.caption("idle" if worker.alive else "")
         seen.caption(f"seen {formats.ago(worker.seen)}")
 
 

@@ -101,7 +101,9 @@ def test_only_the_latest_preference_of_each_person_is_frozen(platform: Platform,
     assert len(frozen(platform)) == 2
     changed = frozen(platform)[0]
     user = ann if changed.meta["user"] == ann.id else ben
+    judged = service.summary(platform, user).mine
     service.add_label(platform, user, NewLabel(pair=changed.meta["pair"], position="ab", choice="right"))
+    assert service.summary(platform, user).mine == judged
     assert sorted(found.chosen[:3] for found in frozen(platform)) == ["bad", "goo"]
 
 

@@ -31,6 +31,21 @@ def test_rows_add_up_and_a_later_row_replaces_a_step() -> None:
     assert curves.next == 3
 
 
+def test_what_was_recorded_once_is_no_curve_unless_nothing_else_is() -> None:
+    curves = Curves()
+    curves.add([row(1, 0, compiled=1.0), row(2, 1, loss=3.0)], next=2)
+    assert (curves.names(), curves.facts()) == (["loss", "compiled"], {})
+    curves.add([row(3, 2, loss=2.0)], next=3)
+    assert (curves.names(), curves.facts()) == (["loss"], {"compiled": 1.0})
+
+
+def test_the_total_reward_comes_before_its_parts() -> None:
+    curves = Curves()
+    parts = {"reward/coherence": 0.1, "answer_tokens": 9.0, "reward/total": 0.5, "exact_match": 0.2}
+    curves.add([MetricRow(seq=1, step=1, time=0.0, values=parts)], next=1)
+    assert curves.names() == ["reward/total", "exact_match", "reward/coherence", "answer_tokens"]
+
+
 def test_expert_load_is_the_mean_over_layers() -> None:
     curves = Curves()
     load = {

@@ -260,14 +260,18 @@ def test_two_answers_become_a_pair(open_page: Open, platform: Platform) -> None:
     assert pair["origin"] == "playground:octavo-nano"
 
 
-def test_a_refused_question_is_a_sentence_and_no_turn(open_page: Open, platform: Platform) -> None:
+def test_a_refused_question_is_a_sentence_and_does_not_spoil_the_next(open_page: Open, platform: Platform) -> None:
     platform.refuse["/v1/chat/completions"] = (400, "The prompt has 300 tokens, but the context holds 256.")
     app = open_page("playground")
     app.chat_input[0].set_value("long").run()
     assert "300 tokens, but the context holds 256" in texts(app)
     login = sessions().find(app.session_state["token"])
     assert login is not None
-    assert [turn.role for turn in login.conversation] == ["user"]
+    assert login.conversation == []
+    platform.refuse.clear()
+    app.chat_input[0].set_value("What is 40 + 2?").run()
+    assert [turn.role for turn in login.conversation] == ["user", "assistant"]
+    assert len(platform.chats[-1]["messages"]) == 1
 
 
 # -- system ----------------------------------------------------------------------------------------------------------

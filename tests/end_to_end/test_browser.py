@@ -13,6 +13,7 @@ from scripts.screenshot import log_in
 from scripts.supervise import START_SECONDS
 from tests.end_to_end.conftest import House
 from tests.end_to_end.test_journey import until
+from trainer.spec import TrainingBase, load_recipe
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.browser]
 
@@ -41,6 +42,8 @@ def test_a_run_is_started_and_its_curve_grows_and_survives_a_refresh(
     page.get_by_role("combobox", name=re.compile("Recipe")).click()
     page.get_by_role("option", name="smoke").click()
     steps = page.get_by_label("Steps of sft", exact=True)
+    [given] = [job.steps for job in load_recipe("smoke").jobs if job.name == "sft" and isinstance(job, TrainingBase)]
+    expect(steps).to_have_value(str(given))  # until then the field is still the other recipe's
     steps.fill(str(STEPS))
     steps.press("Enter")
     page.get_by_role("button", name="Start pipeline").click()
