@@ -100,7 +100,7 @@ def byte_level(template: str | None = CHATML) -> PreTrainedTokenizerFast:
 
 @cache
 def spaced(template: str | None = MIXTRAL_CHAT, legacy: bool = False) -> PreTrainedTokenizerFast:
-    """As Mixtral's: SentencePiece with byte fallback, `<s>` before every text, and merges that lead to special tokens."""
+    """As Mixtral's: SentencePiece with byte fallback, `<s>` before every text; merges that lead to special tokens."""
     bpe = BpeTokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=True)
     special = ["<unk>", "<s>", "</s>", *BYTE_TOKENS]
