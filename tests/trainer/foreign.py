@@ -100,12 +100,14 @@ def byte_level(template: str | None = CHATML) -> PreTrainedTokenizerFast:
 
 @cache
 def spaced(template: str | None = MIXTRAL_CHAT, legacy: bool = False) -> PreTrainedTokenizerFast:
-    """As Mixtral's: SentencePiece with byte fallback, `<s>` before every text."""
+    """As Mixtral's: SentencePiece with byte fallback, `<s>` before every text; merges that lead to special tokens."""
     bpe = BpeTokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     bpe.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=True)
     special = ["<unk>", "<s>", "</s>", *BYTE_TOKENS]
-    bpe.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=315, special_tokens=special, show_progress=False))
+    bpe.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=308, special_tokens=special, show_progress=False))
     state = json.loads(bpe.to_str())
+    for token in ("</s>", "<0x0A>"):
+        merge_up_to(token, state["model"])
     state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] not in BYTE_TOKENS]
     bpe = BpeTokenizer.from_str(json.dumps(state))
     if legacy:
@@ -119,6 +121,14 @@ def spaced(template: str | None = MIXTRAL_CHAT, legacy: bool = False) -> PreTrai
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, bos_token="<s>", eos_token="</s>", unk_token="<unk>", chat_template=template
     )
+
+
+def merge_up_to(token: str, model: dict[str, Any]) -> None:
+    """Add merges, before all others, that make the token of its characters."""
+    beginnings = [token[:length] for length in range(1, len(token) + 1)]
+    for piece in (*token, *beginnings):
+        model["vocab"].setdefault(piece, len(model["vocab"]))
+    model["merges"] = [[piece, token[len(piece)]] for piece in beginnings[:-1]] + model["merges"]
 
 
 def with_token(tokenizer: PreTrainedTokenizerFast, folder: Path, token: AddedToken) -> None:

@@ -22,14 +22,11 @@ class ChatFormat(BaseModel):
     before: dict[Role, str]
     after: dict[Role, str]
 
-    def opening(self, chat: Sequence[Message]) -> str:
-        """The markers before the first message."""
-        return self.start + (self.default_system if chat and chat[0].role != "system" else "")
-
     def render(self, chat: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
         """The chat as one text: what `template` says."""
+        opening = self.start + (self.default_system if chat and chat[0].role != "system" else "")
         messages = (self.before[message.role] + message.content + self.after[message.role] for message in chat)
-        return self.opening(chat) + "".join(messages) + (self.before["assistant"] if add_generation_prompt else "")
+        return opening + "".join(messages) + (self.before["assistant"] if add_generation_prompt else "")
 
     def template(self, *, spaced: bool) -> str:
         """The Jinja template of a tokenizer_config.json.

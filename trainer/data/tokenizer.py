@@ -51,12 +51,14 @@ class Tokenizer:
         """
         self.file, self.chat = file, chat
         self._bpe = Bpe(file)
+        self._bytes = self._bpe.token_bytes
         self.special_ids = self._bpe.added
         longest_first = sorted(self.special_ids, key=len, reverse=True)
         self._specials = re.compile(f"({'|'.join(re.escape(token) for token in longest_first)})")
         self.end_id = self._end_id()
         self.pad_id = self.end_id if pad is None else self.special_ids[pad]
         self.start_ids = self._marker(chat.start)
+        self._default_system = self._marker(chat.default_system)
         self._before = {role: self._marker(self._unspaced(chat.before[role])) for role in ROLE_TOKENS}
         self._after = {role: self._marker(chat.after[role]) for role in ROLE_TOKENS}
 
@@ -114,7 +116,7 @@ class Tokenizer:
         named = {"eos_token": token_of[self.end_id], "pad_token": token_of[self.pad_id]}
         if self.start_ids:
             named["bos_token"] = token_of[self.start_ids[0]]
-        special = [token for token, number in self.special_ids.items() if not self._bpe.bytes_of(number)]
+        special = [token for token, number in self.special_ids.items() if not self._bytes[number]]
         config: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             **named,
@@ -127,7 +129,7 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        return len(self._bpe.token_bytes)
+        return len(self._bytes)
 
     def encodes_like(self, other: "Tokenizer") -> bool:
         """Whether both give the same ids for every text and chat."""
@@ -196,7 +198,9 @@ class Tokenizer:
         return [self.special_ids[piece] if piece in (THINK, END_THINK) else piece for piece in pieces]
 
     def _join(self, chat: Sequence[Message], contents: Sequence[list[int]]) -> tuple[list[int], list[bool]]:
-        ids = self._marker(self.chat.opening(chat))
+        ids = list(self.start_ids)
+        if chat and chat[0].role != "system":
+            ids += self._default_system
         mask = [False] * len(ids)
         for message, content in zip(chat, contents, strict=True):
             before, after = self._before[message.role], self._after[message.role]
