@@ -7,6 +7,7 @@ label and spoils no other. Everything outside of them is prose.
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from itertools import zip_longest
 from typing import Any
 
@@ -21,7 +22,8 @@ from pylatexenc.latexwalker import (
     LatexMathNode,
     LatexWalker,
     LatexWalkerError,
-)  # fmt: skip
+    get_default_latex_context_db,
+)
 
 from trainer.data.structure.kinds import NONE, LatexKind
 
@@ -91,7 +93,7 @@ def label_latex(text: str) -> NDArray[np.int8]:
 
 
 def _label_part(part: str, in_math_mode: bool) -> NDArray[np.int8]:
-    walker = LatexWalker(part, tolerant_parsing=False)
+    walker = LatexWalker(part, latex_context=_context(), tolerant_parsing=False)
     try:
         nodes, _, length = walker.get_latex_nodes(parsing_state=walker.make_parsing_state(in_math_mode=in_math_mode))
     except LatexWalkerError:
@@ -100,6 +102,12 @@ def _label_part(part: str, in_math_mode: bool) -> NDArray[np.int8]:
     if length == len(part):
         marker.mark(nodes, None)
     return marker.labels
+
+
+@cache
+def _context() -> Any:
+    """What the parser knows of commands; it would make it anew for every part."""
+    return get_default_latex_context_db()
 
 
 class _Marker:
