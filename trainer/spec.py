@@ -181,7 +181,7 @@ class LossScaling(Spec):
     underflow: Literal["zero_share", "zero_loss"] = Field(
         "zero_share", description="zero_loss: the article's literal rule, loss == 0"
     )
-    zero_share: Share = Field(0.01, description="share of exactly-zero gradients above which they count as underflown")
+    zero_share: Share = Field(0.001, description="share of exactly-zero gradients above which they count as underflown")
 
 
 class TrainingBase(JobBase):

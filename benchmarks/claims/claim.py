@@ -9,15 +9,18 @@ Verdict = Literal["met", "not met", "not measurable at this size"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one seed gave: the two arms in the claim's unit, and anything worth keeping beside them."""
+    """What one seed gave: the two arms in the claim's unit, and anything worth keeping beside them.
 
-    before: float
-    after: float
+    Without the arms this machine cannot measure the claimed figure; the details still stand.
+    """
+
+    before: float | None
+    after: float | None
     details: dict[str, float] = field(default_factory=dict)
 
     @property
-    def gain(self) -> float:
-        return self.after - self.before
+    def gain(self) -> float | None:
+        return None if self.before is None or self.after is None else self.after - self.before
 
 
 @dataclass(frozen=True)

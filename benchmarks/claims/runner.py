@@ -18,17 +18,18 @@ SEEDS = 3
 
 
 class Outcome(BaseModel):
-    """One claim as it lies in claims.json; `gain` is measured after − before with its 95 % interval over seeds."""
+    """One claim as it lies in claims.json; `gain` is measured after − before with its 95 % interval over seeds. All
+    four are null where the machine cannot measure the figure."""
 
     title: str
     unit: str
     claimed_before: float | None
     claimed_after: float | None
     claimed_gain: float
-    before: float
-    after: float
-    gain: float
-    interval: tuple[float, float]
+    before: float | None
+    after: float | None
+    gain: float | None
+    interval: tuple[float, float] | None
     verdict: Verdict
     seeds: list[int]
     quick: bool
@@ -56,15 +57,23 @@ def run(claim: Claim, seeds: Iterable[int], quick: bool) -> Outcome:
     started = time.monotonic()
     seeds = list(seeds)
     found: list[Measurement] = [claim.measure(seed, quick) for seed in seeds]
-    interval = t_interval([measurement.gain for measurement in found])
+    gains = [m.gain for m in found if m.gain is not None]
+    interval = t_interval(gains) if len(gains) == len(found) else None
     return Outcome(
         title=claim.title, unit=claim.unit, claimed_before=claim.before, claimed_after=claim.after,
-        claimed_gain=claim.gain, before=statistics.fmean(m.before for m in found),
-        after=statistics.fmean(m.after for m in found), gain=interval.mean, interval=(interval.low, interval.high),
-        verdict=judge(claim.gain, interval), seeds=seeds, quick=quick, limits=claim.limits,
-        details=[m.details for m in found], seconds=time.monotonic() - started, date=today(), hardware=hardware(),
-        commit=commit(Path(__file__).parent),
+        claimed_gain=claim.gain, before=_mean(m.before for m in found), after=_mean(m.after for m in found),
+        gain=interval.mean if interval else None, interval=(interval.low, interval.high) if interval else None,
+        verdict=judge(claim.gain, interval) if interval else "not measurable at this size", seeds=seeds, quick=quick,
+        limits=claim.limits, details=[m.details for m in found], seconds=time.monotonic() - started, date=today(),
+        hardware=hardware(), commit=commit(Path(__file__).parent),
     )  # fmt: skip
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of values that this machine could measure for all seeds, else nothing."""
+    values = list(values)
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
 
 
 def keep(path: Path, outcomes: dict[int, Outcome]) -> None:
@@ -76,16 +85,29 @@ def keep(path: Path, outcomes: dict[int, Outcome]) -> None:
 
 
 def describe(number: int, outcome: Outcome) -> str:
-    """Claimed beside measured, in points and relative."""
-    low, high = outcome.interval
+    """Claimed beside measured, in points and relative; then every detail with its interval."""
     lines = [
         f"claim {number}: {outcome.title} [{outcome.unit}]",
         f"  claimed   {_arms(outcome.claimed_before, outcome.claimed_after)}",
-        f"  measured  {_arms(outcome.before, outcome.after)}, 95 % interval of the gain {low:+.1f} to {high:+.1f} "
-        f"over {len(outcome.seeds)} seeds",
+        f"  measured  {_measured(outcome)}",
         f"  verdict   {outcome.verdict}{' (quick size)' if outcome.quick else ''}, {outcome.seconds:.0f} s",
     ]
-    return "\n".join([*lines, f"  limits    {outcome.limits}"] if outcome.limits else lines)
+    if outcome.limits:
+        lines.append(f"  limits    {outcome.limits}")
+    for name in outcome.details[0] if outcome.details else ():
+        mean, low, high = t_interval([details[name] for details in outcome.details])
+        lines.append(f"    {name:<56} {mean:>11.5g}  ({low:.5g} to {high:.5g})")
+    return "\n".join(lines)
+
+
+def _measured(outcome: Outcome) -> str:
+    if outcome.before is None or outcome.after is None or outcome.interval is None:
+        return "not on this machine"
+    low, high = outcome.interval
+    return (
+        f"{_arms(outcome.before, outcome.after)}, 95 % interval of the gain {low:+.1f} to {high:+.1f} "
+        f"over {len(outcome.seeds)} seeds"
+    )
 
 
 def _arms(before: float | None, after: float | None) -> str:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.claims import registry
+from benchmarks.claims import claim_09_precision, registry
 from benchmarks.claims.__main__ import main
 from benchmarks.claims.claim import Claim, Measurement
 from benchmarks.claims.claim_03_dynamic_capacity import State, StaticCapacity
@@ -147,3 +147,31 @@ def test_accuracy_and_loss_by_domain_are_those_of_each_token(tmp_path: Path) -> 
     assert found["loss/code"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
     assert found["accuracy/code"] == pytest.approx(100 * sum(right) / len(right), rel=1e-5)
     assert found["accuracy/general"] == 0, "the tiny rows hold code only"
+
+
+def test_what_this_machine_cannot_measure_has_no_figure_but_its_details() -> None:
+    def measure(seed: int, quick: bool) -> Measurement:
+        return Measurement(before=None, after=None, details={"loss": 2.0 + seed})
+
+    claim = Claim(number=9, title="a", unit="%", before=0, after=92, measure=measure)
+    outcome = run(claim, [0, 1, 2], quick=True)
+    assert outcome.verdict == "not measurable at this size"
+    assert outcome.before is outcome.after is outcome.gain is outcome.interval is None
+    said = describe(9, outcome)
+    assert "not on this machine" in said
+    low, high = t_interval([2.0, 3.0, 4.0])[1:]
+    assert f"3  ({low:.5g} to {high:.5g})" in said
+    assert json.loads(json.dumps(outcome.model_dump(), allow_nan=False))["after"] is None
+
+
+@pytest.mark.parametrize("name", ["fp32", "fp8", "fp16 after overflows"])
+def test_an_arm_of_the_precision_claim_trains_and_measures(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = tiny.tokenized_run(tmp_path / "data").artifact("tokens")
+    monkeypatch.setattr(claim_09_precision, "mixed_rows", lambda split: open_rows(tokens, split)["text"])
+    arm = claim_09_precision.ARMS[name]
+    before, after = (claim_09_precision.train(arm, seed=0, steps=steps) for steps in (1, 15))
+    assert after["heldout_loss"] < before["heldout_loss"]
+    assert 0 <= after["zero_gradient_share"] < 1
+    assert ("loss_scale" in after) == (arm.precision == "fp16")

@@ -23,6 +23,9 @@ class Batch:
     domains_BL: Tensor
     structure_BL: Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(getattr(self, f"{name}_BL").to(device) for name in ARRAYS))
+
     @property
     def targets_BL(self) -> Tensor:
         """The next token of each position; the last position has none and repeats the first."""

@@ -85,7 +85,7 @@ class _Grouped(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x_RK: Tensor, w_EKN: Tensor, ends_E: Tensor) -> Tensor:
-        x8_RK, w8_ENK = quantise(x_RK, VALUES), quantise(w_EKN.mT, VALUES)
+        x8_RK, w8_ENK = quantise(_used(x_RK, ends_E), VALUES), quantise(w_EKN.mT, VALUES)
         ctx.save_for_backward(*x8_RK, *w8_ENK, ends_E)
         w8_EKN = Quantised(w8_ENK.values.mT, w8_ENK.scale)
         return _rows_by_experts(x8_RK, w8_EKN, ends_E, x_RK.dtype, fast=True)
@@ -94,7 +94,7 @@ class _Grouped(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         (grad_RN,) = gradients
         x8_RK, x_scale, w8_ENK, w_scale, ends_E = ctx.saved_tensors
-        g8_RN = quantise(grad_RN, VALUES)
+        g8_RN = quantise(_used(grad_RN, ends_E), VALUES)
         w8_ENK = Quantised(_by_columns(w8_ENK), w_scale)
         grad_x_RK = _rows_by_experts(g8_RN, w8_ENK, ends_E, grad_RN.dtype)
         grad_w_ENK = _summed_over_rows(g8_RN, Quantised(x8_RK, x_scale), ends_E, grad_RN.dtype)
@@ -105,6 +105,12 @@ def grouped_mm(x_RK: Tensor, w_EKN: Tensor, *, offs: Tensor) -> Tensor:
     """`torch.nn.functional.grouped_mm` in FP8: [R, N]. The rows of an expert end at its `offs`, a multiple of 16."""
     y_RN: Tensor = _Grouped.apply(x_RK, w_EKN, offs)  # type: ignore[no-untyped-call]
     return y_RN
+
+
+def _used(x_RK: Tensor, ends_E: Tensor) -> Tensor:
+    """Zeros past the last expert's rows: a GPU leaves there what lay in memory, and the scale looks at all rows."""
+    unused_R = torch.arange(len(x_RK), device=x_RK.device) >= ends_E[-1]
+    return x_RK.masked_fill(unused_R.unsqueeze(1), 0)
 
 
 def _rows_by_experts(

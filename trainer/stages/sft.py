@@ -41,7 +41,9 @@ def run(spec: SftSpec, run: Run) -> None:
     run.log(f"training {count:,} parameters in {dtype}, precision {spec.precision}")
     check_every = max(1, spec.steps // HELDOUT_CHECKS)
     for step in loop.steps():
-        batch = draw(spec, train, phase_at(spec.phases, loop.progress), loop.memory)
+        batch = draw(spec, train, phase_at(spec.phases, loop.progress), loop.memory).to(
+            model.embed_tokens.weight.device
+        )
         rooms = capacity.rooms(batch) if capacity else None
         output = model(
             batch.tokens_BL, segments_BL=batch.segments_BL, capacity=rooms, keep_expert_outputs=specialists is not None
@@ -169,7 +171,8 @@ def heldout_loss(model: Transformer, heldout: dict[str, Rows]) -> float:
     """Mean cross-entropy over the first held-out rows of every source."""
     losses = []
     for rows in heldout.values():
-        batch = rows.take(torch.arange(min(HELDOUT_ROWS, len(rows))).numpy())
+        first = torch.arange(min(HELDOUT_ROWS, len(rows))).numpy()
+        batch = rows.take(first).to(model.embed_tokens.weight.device)
         with torch.compiler.set_stance("force_eager"):  # to compile for these shapes too would take longer
             output = model(batch.tokens_BL, segments_BL=batch.segments_BL)
         logits_BLV = model.logits(output.hidden_BLD)

@@ -1,7 +1,5 @@
 """FP8 products against dequantised ones in float32, their distance from float32, gradients, and the network in FP8."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -85,11 +83,6 @@ def test_any_number_of_tokens_does(tokens: int) -> None:
     assert leaf.grad.shape == x.shape
 
 
-def grouped_reference(x: Tensor, w_ENK: Tensor, product: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
-    starts = [0, *ENDS[:-1]]
-    return [product(x[start:end], w_NK) for start, end, w_NK in zip(starts, ENDS, w_ENK, strict=True)]
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_grouped_products_and_gradients_are_those_of_each_expert_by_itself(dtype: torch.dtype) -> None:
     x, w, g = (random(96, 32, seed=1).to(dtype), random(4, 64, 32, seed=2).to(dtype), random(96, 64, seed=3).to(dtype))
@@ -106,6 +99,21 @@ def test_grouped_products_and_gradients_are_those_of_each_expert_by_itself(dtype
     for found, wanted in ((y, wanted_y), (leaf.grad, wanted_x), (weight.grad, wanted_w)):
         torch.testing.assert_close(found, wanted.to(dtype), rtol=1e-5 if dtype == torch.float32 else 1e-2, atol=1e-4)
     assert not weight.grad[1].any(), "the idle expert has no gradient"
+
+
+def test_rows_that_no_expert_has_are_never_looked_at() -> None:
+    """They hold whatever lay in memory, and a scale taken over it would spoil everything."""
+    x, w, g = random(96, 32, seed=1), random(4, 64, 32, seed=2), random(96, 64, seed=3)
+    found = []
+    for rest in (0.0, torch.nan, 1e30):
+        longer, grad = (torch.cat((part, torch.full((16, part.shape[1]), rest))) for part in (x, g))
+        leaf, weight = longer.requires_grad_(), w.clone().requires_grad_()
+        y = grouped_mm(leaf, weight.transpose(1, 2), offs=torch.tensor(ENDS, dtype=torch.int32))
+        y.backward(grad)
+        assert leaf.grad is not None
+        found.append((y[:96], leaf.grad[:96], weight.grad))
+    for others in found[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
 
 
 @settings(max_examples=20)
