@@ -26,8 +26,11 @@ def compile_step(model: Transformer, wanted: bool, run: Run) -> CrossEntropy:
         run.log(f"warning: {obstacle}, so torch.compile is off and training is slower")
     compiled = wanted and obstacle is None
     run.metrics(0, {"compiled": float(compiled)})
-    if not compiled:
-        return chunked_cross_entropy
+    return compile_blocks(model) if compiled else chunked_cross_entropy
+
+
+def compile_blocks(model: Transformer) -> CrossEntropy:
+    """Compile the blocks in place, and the loss. It happens in the first step, and again for other shapes."""
     for block in model.layers:
         block.compile(dynamic=False, options=OPTIONS)
     return torch.compile(chunked_cross_entropy, dynamic=False)
