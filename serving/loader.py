@@ -40,6 +40,11 @@ def load_export(export: Path, settings: Settings) -> Served:
     """
     verify_files(export)
     config, tokenizer = read_config(export), Tokenizer.load(export)
+    if config.aggregate_slots:
+        raise ValueError(
+            f"{export} holds a global aggregate, which serving cannot compute yet; make it with an export job, which "
+            f"leaves the aggregate out and serves contexts up to the window of {config.sliding_window} tokens"
+        )
     if tokenizer.vocab_size > config.vocab_size:
         raise ValueError(
             f"{export}: the tokenizer knows {tokenizer.vocab_size} tokens, the network only {config.vocab_size}"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from serving.scheduler import Chunk
-from trainer.model.attention import as_bias, attend
+from trainer.model.attention import Far, as_bias, attend
 from trainer.model.config import ModelConfig
 
 
@@ -69,7 +69,8 @@ class PagedBatch:
             self.groups.append(self._group(first, [chunk]))
             first += chunk.count
 
-    def attend(self, layer: int, q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor) -> Tensor:
+    def attend(self, layer: int, q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, far: Far | None) -> Tensor:
+        assert far is None, "a global aggregate is refused when it is loaded"
         assert q_BHLK.shape[0] == 1, "a paged batch is one flat row of tokens"
         self.store.write(layer, self.slots_T, k_BGLK[0], v_BGLK[0])
         parts = [self._attend_group(layer, group, q_BHLK[0, :, group.first : group.end]) for group in self.groups]

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# One chunk of tokens: so many logits (64 MiB in float32), and a multiple of so many tokens.
+CHUNK_LOGITS, CHUNK_MULTIPLE = 2**24, 64
+
 
 def token_logprobs(logits_BLV: Tensor, targets_BL: Tensor) -> Tensor:
     """log p(target) = z_target - logsumexp(z), [B, L] float32, nat.
@@ -70,12 +73,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def chunked_cross_entropy(
-    hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, mask_T: Tensor, chunk: int = 1024
+    hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, mask_T: Tensor, chunk: int | None = None
 ) -> Tensor:
     """`masked_cross_entropy` of the scores hidden @ weight', a scalar in nat per token, without holding all scores.
 
     Memory grows with chunk x V instead of T x V; the value is the same, gradients go to hidden states and weight.
+
+    Args:
+        chunk: tokens whose scores are held at once; by default as many as have CHUNK_LOGITS of them.
     """
+    chunk = chunk or max(1, CHUNK_LOGITS // len(weight_VD) // CHUNK_MULTIPLE) * CHUNK_MULTIPLE
     total: Tensor = _ChunkedCrossEntropy.apply(hidden_TD, weight_VD, targets_T, mask_T.float(), chunk)  # type: ignore[no-untyped-call]
     return total / mask_T.sum().clamp(min=1)
 

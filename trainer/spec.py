@@ -248,6 +248,7 @@ class SftSpec(TrainingBase):
         None, description="a new network: a preset's name, or a config; left out when a checkpoint is given"
     )
     batch_rows: int = Field(16, gt=0, description="packed rows a step")
+    checkpoint_activations: bool = Field(False, description="recompute layers in backward: for long rows, less memory")
     phases: tuple[PhaseSpec, ...] = CURRICULUM
     balance_weight: float = Field(0.01, ge=0, description="weight of the load-balance loss")
     z_weight: float = Field(1e-3, ge=0, description="weight of the router z-loss")

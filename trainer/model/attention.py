@@ -3,7 +3,7 @@
 Shapes: B rows, L tokens a row, H query heads, G key/value heads, K width of a head, D hidden size.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,24 @@ EXPLICIT_UP_TO = 512
 QUERY_BLOCK = 128
 
 
+class Far(NamedTuple):
+    """What summaries of tokens that leave the window are made from besides values: see long_context.py."""
+
+    keys_BGLK: Tensor  # not rotated
+    salience_BGL: Tensor
+
+
+class Sight(Protocol):
+    """What the tokens of a row may see, where that is not one bias for the whole row."""
+
+    def attend(self, q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, far: Far | None) -> Tensor:
+        """Attention output [B, H, L, K] of rotated queries and keys."""
+
+
 class KVCache(Protocol):
     """Where a decoder keeps keys and values between calls; serving and generation bring their own."""
 
-    def attend(self, layer: int, q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor) -> Tensor:
+    def attend(self, layer: int, q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, far: Far | None) -> Tensor:
         """Store the new keys and values (rotated already) and return the attention output [B, H, L, K]."""
 
 
@@ -64,18 +78,23 @@ def rotate(x_BHLK: Tensor, cos_B1LK: Tensor, sin_B1LK: Tensor) -> Tensor:
 
 
 def attend(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, bias_B1LS: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(K) + bias) v, [B, H, L, K]; H / G queries share a key/value head.
-
-    The queries are the last L of the S positions, and the bias hides every key after a query's own position.
-    """
-    L, S = bias_B1LS.shape[-2:]
-    if S > EXPLICIT_UP_TO:
+    """softmax(q k' / sqrt(K) + bias) v, [B, H, L, K]; H / G queries share a key/value head."""
+    if bias_B1LS.shape[-1] > EXPLICIT_UP_TO:
         return F.scaled_dot_product_attention(q_BHLK, k_BGSK, v_BGSK, attn_mask=bias_B1LS, enable_gqa=True)
-    blocks = []
-    for start, stop in query_blocks(L):
-        seen = slice(0, S - L + stop)
-        bias = bias_B1LS[:, :, start:stop, seen]
-        blocks.append(attend_explicit(q_BHLK[:, :, start:stop], k_BGSK[:, :, seen], v_BGSK[:, :, seen], bias))
+    return attend_explicit(q_BHLK, k_BGSK, v_BGSK, bias_B1LS)
+
+
+def attend_causal(q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, bias_B1LL: Tensor) -> Tensor:
+    """The same for the tokens of rows, under a bias that hides every later token: those are skipped."""
+    L = bias_B1LL.shape[-1]
+    if L > EXPLICIT_UP_TO:
+        return attend(q_BHLK, k_BGLK, v_BGLK, bias_B1LL)
+    blocks = [
+        attend_explicit(
+            q_BHLK[:, :, start:stop], k_BGLK[:, :, :stop], v_BGLK[:, :, :stop], bias_B1LL[:, :, start:stop, :stop]
+        )
+        for start, stop in query_blocks(L)
+    ]
     return torch.cat(blocks, dim=2) if len(blocks) > 1 else blocks[0]
 
 
@@ -98,9 +117,9 @@ def attend_explicit(q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, bias_B1LS: T
 class Attention(nn.Module):
     """Projections around `attend`; without a cache it sees the row itself."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig, layer: int, aggregate: nn.Module | None = None) -> None:
         super().__init__()
-        self.config, self.layer = config, layer
+        self.config, self.layer, self.aggregate = config, layer, aggregate
         D, K = config.hidden_size, config.head_dim
         self.q_proj = nn.Linear(D, config.num_attention_heads * K, bias=False)
         self.k_proj = nn.Linear(D, config.num_key_value_heads * K, bias=False)
@@ -108,7 +127,7 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(config.num_attention_heads * K, D, bias=False)
 
     def forward(
-        self, x_BLD: Tensor, rotary: tuple[Tensor, Tensor], bias_B1LS: Tensor | None, cache: KVCache | None
+        self, x_BLD: Tensor, rotary: tuple[Tensor, Tensor], sight: Tensor | Sight | None, cache: KVCache | None
     ) -> Tensor:
         B, L, _ = x_BLD.shape
 
@@ -116,13 +135,18 @@ class Attention(nn.Module):
             x_BLN: Tensor = projection(x_BLD)
             return x_BLN.view(B, L, -1, self.config.head_dim).transpose(1, 2)
 
+        unrotated_BGLK = heads(self.k_proj)
         q_BHLK = rotate(heads(self.q_proj), *rotary)
-        k_BGLK = rotate(heads(self.k_proj), *rotary)
+        k_BGLK = rotate(unrotated_BGLK, *rotary)
         v_BGLK = heads(self.v_proj)
-        if cache is not None:
-            out_BHLK = cache.attend(self.layer, q_BHLK, k_BGLK, v_BGLK)
+        if isinstance(sight, Tensor):
+            out_BHLK = attend_causal(q_BHLK, k_BGLK, v_BGLK, sight)
         else:
-            assert bias_B1LS is not None
-            out_BHLK = attend(q_BHLK, k_BGLK, v_BGLK, bias_B1LS)
+            far = None if self.aggregate is None else self.aggregate(x_BLD, unrotated_BGLK)
+            if cache is not None:
+                out_BHLK = cache.attend(self.layer, q_BHLK, k_BGLK, v_BGLK, far)
+            else:
+                assert sight is not None
+                out_BHLK = sight.attend(q_BHLK, k_BGLK, v_BGLK, far)
         out_BLD: Tensor = self.o_proj(out_BHLK.transpose(1, 2).reshape(B, L, -1))
         return out_BLD

@@ -4,6 +4,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+WINDOW_CHUNKS = 4
+
 
 class ModelConfig(BaseModel):
     """Hyperparameters of the decoder; the names are those of Hugging Face's `MixtralConfig`."""
@@ -20,6 +22,9 @@ class ModelConfig(BaseModel):
     num_experts_per_tok: int = Field(2, gt=0)
     max_position_embeddings: int = Field(gt=0, description="longest context, tokens")
     sliding_window: int | None = Field(None, gt=0, description="attention reaches back this many tokens; none: all")
+    aggregate_slots: int = Field(
+        0, ge=0, multiple_of=2, description="slots for summaries of what has left the window; 0: it is forgotten"
+    )
     rope_theta: float = Field(1e4, gt=0)
     rms_norm_eps: float = Field(1e-5, gt=0)
     tie_word_embeddings: bool = False
@@ -28,6 +33,12 @@ class ModelConfig(BaseModel):
     @property
     def head_dim(self) -> int:
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def chunk(self) -> int:
+        """S, how many tokens one summary stands for."""
+        assert self.sliding_window is not None
+        return self.sliding_window // WINDOW_CHUNKS
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -49,5 +60,10 @@ class ModelConfig(BaseModel):
             raise ValueError(
                 f"sliding_window {self.sliding_window} exceeds max_position_embeddings {self.max_position_embeddings}; "
                 "leave it out for full attention"
+            )
+        if self.aggregate_slots and (self.sliding_window is None or self.sliding_window % WINDOW_CHUNKS):
+            raise ValueError(
+                f"aggregate_slots {self.aggregate_slots} needs a sliding_window that is a multiple of {WINDOW_CHUNKS}, "
+                f"not {self.sliding_window}: summaries stand for a quarter of the window"
             )
         return self

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trainer.model.attention import as_bias, attend
 from trainer.model.config import ModelConfig
+from trainer.model.decode_cache import LeftPaddedCache
 from trainer.model.transformer import Transformer
 
 
@@ -18,48 +18,6 @@ class Completion:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finished: bool = False
-
-
-class LeftPaddedCache:
-    """Keys and values of B rows that all end at the same column; padding stands on the left and is never seen."""
-
-    def __init__(self, config: ModelConfig, lengths_B: Tensor, capacity: int, dtype: torch.dtype) -> None:
-        self.config = config
-        self.width = int(lengths_B.max())
-        self.used = 0
-        self.first_B = self.width - lengths_B
-        self.bias = torch.empty(0)  # of the step that is running; made at its first layer
-        shape = (len(lengths_B), config.num_key_value_heads, capacity, config.head_dim)
-        device = lengths_B.device
-        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
-        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
-
-    def attend(self, layer: int, q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor) -> Tensor:
-        L = q_BHLK.shape[2]
-        end = self.used + L
-        self.keys[layer][:, :, self.used : end] = k_BGLK
-        self.values[layer][:, :, self.used : end] = v_BGLK
-        if layer == 0:
-            self.bias = as_bias(self._visible(L, end), q_BHLK.dtype)
-        out = attend(q_BHLK, self.keys[layer][:, :, :end], self.values[layer][:, :, :end], self.bias)
-        if layer == len(self.keys) - 1:
-            self.used = end
-        return out
-
-    def _visible(self, L: int, end: int) -> Tensor:
-        column_S = torch.arange(end, device=self.first_B.device)
-        query_L1 = column_S[end - L :, None]
-        seen_LS = column_S <= query_L1
-        if self.config.sliding_window is not None:
-            seen_LS &= query_L1 - column_S < self.config.sliding_window
-        # A padding query sees itself, so that its softmax is defined; nothing reads its output.
-        seen_BLS = (seen_LS & (column_S >= self.first_B[:, None, None])) | (column_S == query_L1)
-        return seen_BLS.unsqueeze(1)
-
-    def keep(self, rows: Tensor) -> None:
-        self.first_B = self.first_B[rows]
-        self.keys = [keys[rows] for keys in self.keys]
-        self.values = [values[rows] for values in self.values]
 
 
 def sample(logits_BV: Tensor, temperature: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:

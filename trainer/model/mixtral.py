@@ -16,6 +16,10 @@ from trainer.model.moe import route
 from trainer.model.transformer import Transformer
 
 PARITY_SEED, PARITY_PROMPTS, PARITY_LENGTH = 20_260_101, 4, 48
+# What Mixtral has no name for, under our names: a file of its own, since strict loaders refuse unknown tensors, and a
+# section of config.json with the fields that hold only together with that file.
+OWN_WEIGHTS, OWN = "octavo.safetensors", "octavo"
+_OWN_MODULES, _OWN_FIELDS = (".aggregate.",), ("aggregate_slots", "max_position_embeddings")
 _RENAMED = {
     "embed_tokens.weight": "model.embed_tokens.weight",
     "norm.weight": "model.norm.weight",
@@ -24,9 +28,12 @@ _RENAMED = {
 
 
 def to_mixtral(config: ModelConfig, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """State dict of `Transformer` -> state dict of `MixtralForCausalLM`; expert stacks are taken apart."""
+    """State dict of `Transformer` -> state dict of `MixtralForCausalLM`; expert stacks are taken apart, and what it
+    has no name for (`own_weights`) is left out."""
     theirs: dict[str, Tensor] = {}
     for name, tensor in ours.items():
+        if _is_own(name):
+            continue
         if name in _RENAMED:
             theirs[_RENAMED[name]] = tensor
             continue
@@ -47,7 +54,7 @@ def to_mixtral(config: ModelConfig, ours: Mapping[str, Tensor]) -> dict[str, Ten
 
 
 def from_mixtral(config: ModelConfig, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `to_mixtral`.
+    """The inverse of `to_mixtral`, without `own_weights`.
 
     Raises:
         ValueError: a tensor is missing, has another shape, or has no place in the network; it is named.
@@ -61,17 +68,37 @@ def from_mixtral(config: ModelConfig, theirs: Mapping[str, Tensor]) -> dict[str,
             raise ValueError(f"the checkpoint has no tensor '{name}'")
         return left.pop(name)
 
-    ours = {name: _gather(config, name, take) for name in shapes if not _is_tied(config, name)}
+    ours = {n: _gather(config, n, take) for n in shapes if not _is_tied(config, n) and not _is_own(n)}
     for name, tensor in ours.items():
-        if tensor.shape != shapes[name]:
-            raise ValueError(
-                f"'{name}' has shape {tuple(tensor.shape)} in the checkpoint; the config wants {tuple(shapes[name])}"
-            )
+        _check_shape(name, tensor, shapes[name])
     if left:
         raise ValueError(f"the network has no place for tensor '{sorted(left)[0]}' ({len(left)} such)")
     if config.tie_word_embeddings:
         ours["lm_head.weight"] = ours["embed_tokens.weight"]
     return ours
+
+
+def own_weights(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a state dict that `to_mixtral` leaves out."""
+    return {name: tensor.contiguous() for name, tensor in ours.items() if _is_own(name)}
+
+
+def within_window(config: ModelConfig) -> ModelConfig:
+    """What is left of a network without `own_weights`: the same one up to the window, which is its longest context."""
+    if not config.aggregate_slots:
+        return config
+    return config.model_copy(update={"aggregate_slots": 0, "max_position_embeddings": config.sliding_window})
+
+
+def _is_own(name: str) -> bool:
+    return any(module in name for module in _OWN_MODULES)
+
+
+def _check_shape(name: str, tensor: Tensor, expected: torch.Size) -> None:
+    if tensor.shape != expected:
+        raise ValueError(
+            f"'{name}' has shape {tuple(tensor.shape)} in the checkpoint; the config wants {tuple(expected)}"
+        )
 
 
 def _is_tied(config: ModelConfig, name: str) -> bool:
@@ -108,9 +135,14 @@ def _gather(config: ModelConfig, name: str, take: Any) -> Tensor:
 
 
 def hf_config(config: ModelConfig, dtype: str, end_id: int | None = None, pad_id: int | None = None) -> dict[str, Any]:
-    """config.json. Both spellings of rope and dtype are written: older readers know only the first of each."""
+    """config.json. Both spellings of rope and dtype are written: older readers know only the first of each.
+
+    A reader of Mixtral's fields and weights alone has the network within the window, so that is what they declare.
+    """
+    own = {name: getattr(config, name) for name in _OWN_FIELDS} if config.aggregate_slots else None
     return {
-        **config.model_dump(),
+        **within_window(config).model_dump(exclude={"aggregate_slots"}),
+        **({OWN: own} if own else {}),
         "architectures": ["MixtralForCausalLM"],
         "model_type": "mixtral",
         "head_dim": config.head_dim,
@@ -140,6 +172,7 @@ def read_config(folder: Path) -> ModelConfig:
     raw = json.loads(path.read_text())
     if raw.get("model_type") != "mixtral":
         raise ValueError(f"{path} is of type '{raw.get('model_type')}'; Octavo opens 'mixtral'")
+    raw |= raw.get(OWN, {})
     return ModelConfig(**{name: raw[name] for name in ModelConfig.model_fields if name in raw})
 
 
@@ -150,23 +183,41 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Transformer:
         ValueError: a file is missing or damaged, or a tensor is missing, misshapen or unknown.
     """
     config = read_config(folder)
-    try:
-        theirs = load_file(folder / "model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{folder / 'model.safetensors'} cannot be read: {error}") from error
+    ours = from_mixtral(config, _read_file(folder / "model.safetensors"))
     with torch.device("meta"):
         model = Transformer(config)
-    ours = {name: tensor.to(dtype) for name, tensor in from_mixtral(config, theirs).items()}
-    model.load_state_dict(ours, assign=True)
+    if expected := own_weights(model.state_dict()):
+        ours |= _read_own(folder / OWN_WEIGHTS, expected)
+    model.load_state_dict({name: tensor.to(dtype) for name, tensor in ours.items()}, assign=True)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.embed_tokens.weight
     return model.eval()
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    return tensors
+
+
+def _read_own(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of `expected`'s names and shapes, and no others."""
+    found = _read_file(path)
+    for name in sorted(found.keys() ^ expected.keys()):
+        raise ValueError(f"{path} {'has no' if name in expected else 'has an unknown'} tensor '{name}'")
+    for name, tensor in found.items():
+        _check_shape(name, tensor, expected[name].shape)
+    return found
 
 
 def save_weights(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokenizer: Tokenizer) -> None:
     """Write a checkpoint's files into `folder`: config, float32 weights, tokenizer and the parity record."""
     state = {name: tensor.detach().float().cpu() for name, tensor in state.items()}
     save_file(to_mixtral(config, state), folder / "model.safetensors", metadata={"format": "pt"})
+    if own := own_weights(state):
+        save_file(own, folder / OWN_WEIGHTS)
     end_id, pad_id = tokenizer.end_id, tokenizer.pad_id
     (folder / "config.json").write_text(json.dumps(hf_config(config, "float32", end_id, pad_id), indent=1))
     generation = {"eos_token_id": end_id, "pad_token_id": pad_id}
@@ -180,12 +231,14 @@ def parity_record(config: ModelConfig, state: Mapping[str, Tensor]) -> dict[str,
     """What serving must reproduce: logits, expert choices and their margins on a few prompts, in float32.
 
     Keys: tokens [P, L] int32, lengths [P] int32, logits [P, L, V], choices [layers, P, L, k] int32, margins
-    [layers, P, L]: how far the last chosen expert's probability lies above the first not chosen.
+    [layers, P, L]: how far the last chosen expert's probability lies above the first not chosen. Prompts are longer
+    than the window where an export is.
     """
     model = Transformer(config)
     model.load_state_dict(dict(state))
     generator = torch.Generator().manual_seed(PARITY_SEED)
-    length = min(config.max_position_embeddings, max(PARITY_LENGTH, 2 * (config.sliding_window or 0)))
+    longest = within_window(config).max_position_embeddings
+    length = min(longest, max(PARITY_LENGTH, 2 * (config.sliding_window or 0)))
     tokens_PL = torch.randint(config.vocab_size, (PARITY_PROMPTS, length), generator=generator)
     output = model(tokens_PL)
     k = config.num_experts_per_tok

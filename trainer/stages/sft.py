@@ -10,6 +10,7 @@ from trainer.engine.checkup import checkup, findings
 from trainer.engine.compilation import CrossEntropy, compile_step
 from trainer.engine.dynamic_capacity import DynamicCapacity, capacity_metrics
 from trainer.engine.loop import Loop
+from trainer.engine.memory import keep_freed_memory
 from trainer.engine.precision import pick_device, place
 from trainer.engine.specialists import Specialists
 from trainer.flops import training_flops
@@ -26,11 +27,13 @@ LOAD_EVERY = 10
 
 def run(spec: SftSpec, run: Run) -> None:
     """Train from `model` or an input checkpoint; leaves one checkpoint at the end."""
+    keep_freed_memory()
     dataset = run.input("dataset")
     tokenizer = Tokenizer.load(dataset.artifact("tokenizer"))
     train, heldout = (open_rows(dataset.artifact("tokens"), split) for split in ("train", "heldout"))
     check_sources(spec, train)
     model = start_model(spec, run, tokenizer)
+    model.checkpoint_activations = spec.checkpoint_activations
     cross_entropy = compile_step(model, spec.compile, run)
     specialists = Specialists(spec.specialists, model) if spec.specialists else None
     memory = {"drawn": dict.fromkeys(train, 0), "owed": dict.fromkeys(SOURCES, 0.0)}

@@ -7,8 +7,9 @@ import torch
 from torch.nn import functional as F
 
 from tests.trainer import tiny
+from tests.trainer.model.recompute import greedy_by_recomputing
 from trainer.model import mixtral
-from trainer.model.attention import QUERY_BLOCK, as_bias, attend, attend_explicit, positions_of, visible
+from trainer.model.attention import QUERY_BLOCK, as_bias, attend_causal, attend_explicit, positions_of, visible
 from trainer.model.generate import generate, sample
 from trainer.model.moe import MoE, Routing, route
 from trainer.model.transformer import Transformer, count_parameters
@@ -52,20 +53,11 @@ def test_attention_in_blocks_equals_the_fused_kernel_forward_and_backward(length
     weights = torch.randn(3, 4, length, 8, generator=generator)
     fused = F.scaled_dot_product_attention(*inputs, attn_mask=bias, enable_gqa=True)
     expected = torch.autograd.grad((fused * weights).sum(), inputs)
-    for attention in (attend, attend_explicit):
+    for attention in (attend_causal, attend_explicit):
         out = attention(*inputs, bias)
         torch.testing.assert_close(out, fused, atol=1e-5, rtol=1e-4)
         for got, wanted in zip(torch.autograd.grad((out * weights).sum(), inputs), expected, strict=True):
             torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-3)
-
-
-def test_the_newest_queries_of_a_row_are_answered_as_in_the_whole_row() -> None:
-    generator = torch.Generator().manual_seed(0)
-    length, new = 2 * QUERY_BLOCK + 40, QUERY_BLOCK + 9
-    q, k, v = (torch.randn(1, 2, length, 8, generator=generator) for _ in range(3))
-    bias = as_bias(visible(tiny.config(), length, None, q.device), q.dtype)
-    whole = attend_explicit(q, k, v, bias)
-    torch.testing.assert_close(attend(q[:, :, -new:], k, v, bias[:, :, -new:]), whole[:, :, -new:])
 
 
 @pytest.mark.parametrize("window", [None, 16])
@@ -134,20 +126,6 @@ def test_batched_generation_equals_recomputing_every_token(window: int | None) -
         assert completion.tokens == expected
         assert completion.finished == (expected[-1] == 2)
         torch.testing.assert_close(torch.tensor(completion.logprobs), torch.tensor(logprobs), atol=1e-4, rtol=1e-3)
-
-
-@torch.no_grad()
-def greedy_by_recomputing(
-    model: Transformer, prompt: list[int], count: int, end_id: int
-) -> tuple[list[int], list[float]]:
-    sequence, logprobs = list(prompt), []
-    for _ in range(count):
-        scores = model.logits(model(torch.tensor([sequence])).hidden_BLD)[0, -1].log_softmax(dim=-1)
-        sequence.append(int(scores.argmax()))
-        logprobs.append(float(scores.max()))
-        if sequence[-1] == end_id:
-            break
-    return sequence[len(prompt) :], logprobs
 
 
 def test_sampled_frequencies_are_the_probabilities() -> None:
