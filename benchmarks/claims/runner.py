@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,7 +56,10 @@ def run(claim: Claim, seeds: Iterable[int], quick: bool) -> Outcome:
     """Measure every seed and judge."""
     started = time.monotonic()
     seeds = list(seeds)
-    found: list[Measurement] = [claim.measure(seed, quick) for seed in seeds]
+    found: list[Measurement] = []
+    for seed in seeds:
+        print(f"claim {claim.number}: seed {seed}, {len(found) + 1} of {len(seeds)}", file=sys.stderr, flush=True)
+        found.append(claim.measure(seed, quick))
     interval = t_interval([measurement.gain for measurement in found])
     return Outcome(
         title=claim.title, unit=claim.unit, claimed_before=claim.before, claimed_after=claim.after,
