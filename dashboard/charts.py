@@ -29,7 +29,9 @@ def line_chart(lines: Mapping[str, Points], legend: str | None, height: int = HE
     )
     chart: alt.Chart = alt.Chart(alt.InlineData(values=rows))
     encoded: alt.Chart = chart.mark_line(strokeWidth=1.6, clip=True, point=len(rows) < FEW).encode(
-        x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=5, tickMinStep=1, grid=False, format=",.0f")),
+        x=alt.X(
+            "step:Q", title="step", axis=alt.Axis(tickCount=5, tickMinStep=1, grid=False, format=",.0f", titlePadding=2)
+        ),
         y=alt.Y(
             "value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4, format=tick_format(rows))
         ),

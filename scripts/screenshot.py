@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         key = (platform.home / "admin_key").read_text().strip()
         take(f"{platform.addresses['dashboard']}/{page}", key, parsed.file, parsed.width, parsed.height)
     except (ValueError, OSError, Error) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)  # a browser's error has a call log below it
         return 1
     print(f"{page} -> {parsed.file}")
     return 0

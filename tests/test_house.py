@@ -21,7 +21,7 @@ from trainer.spec import load_recipe, recipe_names
 
 ROOT = Path(__file__).parent.parent
 SETTINGS: tuple[type[BaseSettings], ...] = (BackendSettings, ServingSettings, DashboardSettings)
-TARGETS = ("demo", "up", "down", "test", "lint", "bench", "claims")
+TARGETS = ("demo", "up", "down", "test", "lint", "bench", "screenshot", "claims")
 JOURNEY = ("clean", "synthesize", "tokenize", "sft", "reward", "dpo", "rlhf", "evaluate", "export", "deploy")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -56,7 +57,10 @@ def run(claim: Claim, seeds: Iterable[int], quick: bool) -> Outcome:
     """Measure every seed and judge."""
     started = time.monotonic()
     seeds = list(seeds)
-    found: list[Measurement] = [claim.measure(seed, quick) for seed in seeds]
+    found: list[Measurement] = []
+    for seed in seeds:
+        print(f"claim {claim.number}: seed {seed}, {len(found) + 1} of {len(seeds)}", file=sys.stderr, flush=True)
+        found.append(claim.measure(seed, quick))
     gains = [m.gain for m in found if m.gain is not None]
     interval = t_interval(gains) if len(gains) == len(found) else None
     return Outcome(

@@ -65,13 +65,14 @@ def test_a_claim_is_met_only_when_reached_and_told_from_nothing(
     assert judge(claimed, measured) == verdict
 
 
-def test_results_are_merged_by_claim(tmp_path: Path) -> None:
+def test_results_are_merged_by_claim(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def measure(seed: int, quick: bool) -> Measurement:
         return Measurement(before=10.0, after=20.0 + seed)
 
     claim = Claim(number=2, title="a", unit="%", before=10, after=15, measure=measure)
     path = tmp_path / "claims.json"
     first, second = run(claim, [0, 1, 2], quick=True), run(claim, [1, 2, 3], quick=False)
+    assert "claim 2: seed 3, 3 of 3" in capsys.readouterr().err
     keep(path, {11: first})
     keep(path, {2: first})
     keep(path, {2: second})
