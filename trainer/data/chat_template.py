@@ -13,6 +13,9 @@ from trainer.spec import Message, Role
 Chat = Sequence[Message]
 Render = Callable[[Chat, bool], str]  # chat, generation prompt?
 
+# What rendering a template may raise, and what `_check` does.
+_FAILURES = (TemplateError, TypeError, ValueError)
+
 SYSTEM, USER, ANSWER, MORE, LAST = (
     Message(role=role, content=f"Octavo{number}")
     for number, role in enumerate(("system", "user", "assistant", "user", "assistant"))
@@ -36,7 +39,7 @@ def read_chat_template(
     try:
         found = _read_markers(render, start)
         _check(found, render, ([USER], [USER, ANSWER], [USER, ANSWER, MORE], [USER, ANSWER, MORE, LAST]))
-    except (TemplateError, ValueError) as error:
+    except _FAILURES as error:
         raise ValueError(
             f"the chat template cannot be used: {error}; take it out of the folder (tokenizer_config.json, "
             "chat_template.jinja) to have Octavo's plain layout instead"
@@ -44,7 +47,7 @@ def read_chat_template(
     try:
         with_system = _read_system(found, render)
         _check(with_system, render, ([SYSTEM, USER], [SYSTEM, USER, ANSWER, MORE]))
-    except (TemplateError, ValueError):
+    except _FAILURES:
         log("its chat template has no place of its own for a system message: it is written like a user's")
         return found
     return with_system

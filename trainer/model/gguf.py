@@ -138,7 +138,7 @@ def tokenizer(values: Values) -> BpeTokenizer:
         if kind in (_CONTROL, _USER_DEFINED):
             bpe.add_tokens([AddedToken(token, special=kind == _CONTROL, normalized=False)])
     if values.get("tokenizer.ggml.add_bos_token"):
-        number = values["tokenizer.ggml.bos_token_id"]
+        number = _need(values, "tokenizer.ggml.bos_token_id")
         start = kinds[number][0]
         bpe.post_processor = processors.TemplateProcessing(single=f"{start} $A", special_tokens=[(start, number)])
     return bpe

@@ -110,8 +110,9 @@ def weight_files(folder: Path) -> list[Path]:
         ValueError: there are none, or one that the index lists is missing.
     """
     if (folder / _INDEX).is_file():
-        weight_map = read_json(folder / _INDEX)["weight_map"]
-        files = [folder / name for name in sorted(set(weight_map.values()))]
+        files = [folder / name for name in sorted(set(read_json(folder / _INDEX).get("weight_map", {}).values()))]
+        if not files:
+            raise ValueError(f"{folder / _INDEX} lists no tensors in a weight_map; copy the whole checkpoint")
         for file in files:
             if not file.is_file():
                 raise ValueError(f"{file} is missing, though {_INDEX} lists it; copy the whole checkpoint")
@@ -136,7 +137,7 @@ def check_tensors(
     """
     for name in sorted(found.keys() - expected.keys()):
         if not (tied and name == _HEAD):
-            raise ValueError(f"tensor '{name}' has no place in Mixtral, whose attention and experts have none like it")
+            raise ValueError(f"tensor '{name}' has no place in Mixtral, so this network cannot be imported")
     for name, shape in expected.items():
         if name not in found:
             raise ValueError(f"tensor '{name}' of shape {shape} is missing from the checkpoint")

@@ -169,6 +169,7 @@ def edit_config(folder: Path, **changes: Any) -> None:
         ("{% for message in messages %}{{ message['content'] | upper }}{% endfor %}", "leaves out what the user says"),
         ("{% for message in messages %}", "cannot be used: Unexpected end of template"),
         ("{{ raise_exception('not for chats') }}", "cannot be used: not for chats"),
+        ("{{ messages + 1 }}", "cannot be used: can only concatenate"),
         (foreign.CHATML.replace("'<|im_end|>' + '\n'", "'\n'"), "holds no special token"),
         (
             foreign.CHATML.replace("message['content'] +", "message['content'] + (loop.index | string) +"),

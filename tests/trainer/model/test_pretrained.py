@@ -230,6 +230,13 @@ def test_only_safetensors_are_opened(tmp_path: Path) -> None:
         read_pretrained(tmp_path)
 
 
+def test_an_index_that_lists_nothing_is_refused(tmp_path: Path) -> None:
+    foreign.network("llama", tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ValueError, match="lists no tensors in a weight_map"):
+        read_pretrained(tmp_path)
+
+
 def test_an_index_that_lists_a_tensor_no_shard_holds_is_found_out(tmp_path: Path) -> None:
     foreign.network("llama", tmp_path).save_pretrained(tmp_path, max_shard_size="20KB")
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
