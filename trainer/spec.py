@@ -189,7 +189,9 @@ class TrainingBase(JobBase):
 
     steps: int = Field(gt=0)
     optimizer: Optimizer
-    precision: Precision = Field("auto", description="auto: bf16 where the processor has it, else fp32")
+    precision: Precision = Field(
+        "auto", description="auto: bf16 where the processor has it, else fp32; fp16 and fp8 are for GPUs, slow on a CPU"
+    )
     loss_scaling: LossScaling = Field(LossScaling(), description="for fp16 only")
     compile: bool = Field(True, description="torch.compile where it can be done; else a warning")
     snapshot_every: int = Field(50, gt=0, description="steps between volatile snapshots")

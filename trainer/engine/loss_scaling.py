@@ -7,6 +7,7 @@ and the gradients are divided by it in float32, so that they lie between the two
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from trainer.spec import LossScaling
@@ -42,12 +43,11 @@ def zero_gradient_share(gradients: Iterable[Tensor]) -> float:
     A row of zeros is a token that did not occur or an expert that got none, not an underflow. Where all rows are zero,
     or there is none, the share is 1.
     """
-    zeros = elements = 0
+    nonzero, elements = torch.zeros((), dtype=torch.long), torch.zeros((), dtype=torch.long)
     for gradient in gradients:
-        nonzero = gradient.count_nonzero(dim=-1)
-        live = int((nonzero > 0).sum()) * gradient.shape[-1]
-        zeros, elements = zeros + live - int(nonzero.sum()), elements + live
-    return zeros / elements if elements else 1.0
+        count = gradient.count_nonzero(dim=-1)
+        nonzero, elements = nonzero + count.sum(), elements + (count > 0).sum() * gradient.shape[-1]
+    return 1 - nonzero.item() / elements.item() if elements else 1.0
 
 
 def is_underflow(settings: LossScaling, loss: float, zero_share: float) -> bool:
