@@ -13,7 +13,7 @@ import pytest
 from scripts.api import JobState
 from tests.end_to_end.conftest import House
 from trainer.artifacts import RunFolder, folder_hashes
-from trainer.spec import load_recipe
+from trainer.spec import RECIPES, load_recipe
 
 pytestmark = pytest.mark.end_to_end
 
@@ -78,9 +78,8 @@ def test_a_killed_trainer_resumes_to_the_very_weights_of_an_undisturbed_twin(
 
 def test_a_failed_job_ends_the_demo_with_its_reason_and_its_log(house: House) -> None:
     recipe = house.home / "impossible.toml"
-    recipe.write_text(
-        'name = "impossible"\n[[jobs]]\nname = "synthesize"\nkind = "synthesize"\nfamilies = ["alchemy"]\n'
-    )
+    smoke = (RECIPES / "smoke.toml").read_text()
+    recipe.write_text(smoke.replace('kind = "synthesize"', 'kind = "synthesize"\nfamilies = ["alchemy"]'))
     done = house.command("scripts.demo", "--recipe", str(recipe))
     assert done.returncode == 1
     assert "job 'synthesize' failed" in done.stderr
