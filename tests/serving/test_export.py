@@ -68,6 +68,25 @@ def test_the_trtllm_config_has_live_keys_and_the_networks_length(tmp_path: Path)
     }  # fmt: skip
 
 
+def test_an_export_of_an_aggregate_is_the_network_up_to_its_window(tmp_path: Path) -> None:
+    source = checkpoint_run(tmp_path / "training", config=tiny.config(sliding_window=16, aggregate_slots=4))
+    status, run = export_run(tmp_path / "run", source)
+    assert status == 0
+    export = run.artifact("export")
+    assert not (export / "octavo.safetensors").exists()
+    assert transformers.AutoConfig.from_pretrained(export).max_position_embeddings == 16
+    assert yaml.safe_load((export / "trtllm.yaml").read_text())["max_seq_len"] == 16
+    served = load_export(export, Settings(serving_kv_megabytes=1))
+    assert served.context == 16
+    served.engine.abort()
+
+
+def test_serving_says_that_it_cannot_compute_an_aggregate(tmp_path: Path) -> None:
+    source = checkpoint_run(tmp_path, config=tiny.config(sliding_window=16, aggregate_slots=4))
+    with pytest.raises(ValueError, match="cannot compute yet; make it with an export job"):
+        load_export(source.checkpoint(), Settings(serving_kv_megabytes=1))
+
+
 def swap_experts(weights: Tensors, layer: int, pair: tuple[int, int], router: bool) -> None:
     prefix = f"model.layers.{layer}.block_sparse_moe."
     for name in ("w1", "w2", "w3"):

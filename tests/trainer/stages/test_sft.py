@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from tests.trainer import tiny
 from trainer.artifacts import RunFolder
 from trainer.data.rows import Batch, open_rows
+from trainer.model.mixtral import load_model, own_weights
+from trainer.model.transformer import Transformer
 from trainer.spec import CURRICULUM, SftSpec
 from trainer.stages import sft
 
@@ -49,6 +51,18 @@ def test_it_learns_and_leaves_a_checkpoint_and_every_loss_part(tmp_path: Path, p
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     assert folder.result()["train_seconds"] > 0
     assert folder.result()["findings"] == []
+
+
+def test_rows_longer_than_the_window_train_their_aggregate(tmp_path: Path) -> None:
+    """Documents of 16 tokens, a window of 8: what leaves it is summed up by weights that learn too."""
+    shape = tiny.config(sliding_window=8, aggregate_slots=2)
+    folder = trained(tmp_path, model=shape.model_dump(), checkpoint_activations=True)
+    start = Transformer(shape)
+    start.reset_parameters(torch.Generator().manual_seed(0))
+    learned = own_weights(load_model(folder.checkpoint()).state_dict())
+    assert learned.keys() == own_weights(start.state_dict()).keys()
+    for name, weight in own_weights(start.state_dict()).items():
+        assert (learned[name] - weight).abs().max() > 0.01, name
 
 
 def test_rows_come_once_an_epoch_in_a_new_order_each(tmp_path: Path) -> None:
