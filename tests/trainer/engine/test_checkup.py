@@ -69,7 +69,10 @@ def test_applied_the_remedy_gives_it_tokens_again(
     assert min(loads[5:]) > 0.05
     assert f"doctor: expert {DEAD} of layer {LAYER} goes on as a copy of" in log
     assert f"doctor: expert {DEAD} of layer {LAYER} is no longer dead" in log
-    assert not [finding for finding in folder.result()["findings"] if finding["kind"] == "dead"]
+    dead = {
+        (finding["layer"], finding["expert"]) for finding in folder.result()["findings"] if finding["kind"] == "dead"
+    }
+    assert (LAYER, DEAD) not in dead
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
