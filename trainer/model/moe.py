@@ -117,10 +117,10 @@ class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (gate_up_RG,) = ctx.saved_tensors
-        gate_RF, up_RF = gate_up_RG.float().chunk(2, dim=1)
-        grad_RF, sigmoid_RF = gradients[0].float(), gate_RF.sigmoid()
-        grad_gate_RF = grad_RF * up_RF * sigmoid_RF * (1 + gate_RF * (1 - sigmoid_RF))
-        return torch.cat((grad_gate_RF, grad_RF * gate_RF * sigmoid_RF), dim=1).to(gate_up_RG.dtype)
+        gate_RF, up_RF = gate_up_RG.chunk(2, dim=1)
+        (grad_RF,) = gradients
+        grad_gate_RF = torch.ops.aten.silu_backward(grad_RF * up_RF, gate_RF)
+        return torch.cat((grad_gate_RF, grad_RF * F.silu(gate_RF)), dim=1)
 
 
 class MoE(nn.Module):
