@@ -304,14 +304,9 @@ def test_beyond_the_window_a_sequence_takes_no_more_memory(slots: int) -> None:
 # -- checkpoints and configurations ----------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_comes_back_with_what_mixtral_has_no_name_for(tmp_path: Path) -> None:
+def test_a_checkpoint_without_what_mixtral_has_no_name_for_is_refused(tmp_path: Path) -> None:
     shape = long_config(16, 4)
-    model = tiny.network(shape)
-    mixtral.save_weights(tmp_path, shape, model.state_dict(), tiny.tokenizer())
-    again = mixtral.load_model(tmp_path)
-    assert again.config == shape
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, again.state_dict()[name]), name
+    mixtral.save_weights(tmp_path, shape, tiny.network(shape).state_dict(), tiny.tokenizer())
     (tmp_path / mixtral.OWN_WEIGHTS).unlink()
     with pytest.raises(ValueError, match=mixtral.OWN_WEIGHTS):
         mixtral.load_model(tmp_path)

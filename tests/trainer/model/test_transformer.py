@@ -1,6 +1,7 @@
 """The network against transformers' Mixtral and against slow, obvious references."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -74,13 +75,16 @@ def test_a_checkpoint_opens_in_unmodified_transformers_with_equal_logits(tmp_pat
     torch.testing.assert_close(ours, theirs(tokens).logits, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_export_then_import_is_the_identity(tmp_path: Path, tied: bool) -> None:
-    shape = tiny.config(tie_word_embeddings=tied)
+@pytest.mark.parametrize(
+    "changes", [{}, {"tie_word_embeddings": True}, {"sliding_window": 16, "aggregate_slots": 4}], ids=str
+)
+def test_export_then_import_is_the_identity(tmp_path: Path, changes: dict[str, Any]) -> None:
+    shape = tiny.config(**changes)
     model = tiny.network(shape)
     mixtral.save_weights(tmp_path, shape, model.state_dict(), tiny.tokenizer())
     again = mixtral.load_model(tmp_path)
     assert again.config == shape
+    assert again.state_dict().keys() == model.state_dict().keys()
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
 
