@@ -46,7 +46,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, mask_T: Tensor, chunk: int
+        ctx: Any, hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, mask_T: Tensor, chunk: int, learns: bool
     ) -> Tensor:
         loss = torch.zeros((), device=hidden_TD.device)
         grad_hidden_TD = torch.empty_like(hidden_TD)
@@ -57,6 +57,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             logits_CV = (hidden_CD @ weight_VD.T).float()
             logprobs_CV = logits_CV - torch.logsumexp(logits_CV, dim=-1, keepdim=True)
             loss = loss - (logprobs_CV.gather(1, targets_C1) * mask_C1).sum()
+            if not learns:
+                continue
             is_target_CV = torch.arange(len(weight_VD), device=targets_C1.device) == targets_C1
             grad_CV = ((logprobs_CV.exp() - is_target_CV.float()) * mask_C1).to(hidden_TD.dtype)
             grad_hidden_TD[part] = grad_CV @ weight_VD
@@ -66,10 +68,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         grad_hidden_TD, grad_weight_VD = ctx.saved_tensors
         grad_weight_VD = (grad_weight_VD * gradients[0]).to(ctx.weight_dtype)
-        return grad_hidden_TD * gradients[0], grad_weight_VD, None, None, None
+        return grad_hidden_TD * gradients[0], grad_weight_VD, None, None, None, None
 
 
 def chunked_cross_entropy(
@@ -83,7 +85,9 @@ def chunked_cross_entropy(
         chunk: tokens whose scores are held at once; by default as many as have CHUNK_LOGITS of them.
     """
     chunk = chunk or max(1, CHUNK_LOGITS // len(weight_VD) // CHUNK_MULTIPLE) * CHUNK_MULTIPLE
-    total: Tensor = _ChunkedCrossEntropy.apply(hidden_TD, weight_VD, targets_T, mask_T.float(), chunk)  # type: ignore[no-untyped-call]
+    total: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden_TD, weight_VD, targets_T, mask_T.float(), chunk, torch.is_grad_enabled()
+    )
     return total / mask_T.sum().clamp(min=1)
 
 

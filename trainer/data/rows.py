@@ -49,6 +49,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.arrays[0])
 
+    def within(self, tokens: int) -> int:
+        """How many rows hold that many tokens together; at least one."""
+        return max(1, tokens // int(self.arrays[0].shape[1]))
+
     def take(self, rows: NDArray[np.int64]) -> Batch:
         tokens, segments, *rest = (torch.from_numpy(np.ascontiguousarray(array[rows])) for array in self.arrays)
         return Batch(tokens.long(), segments.long(), *rest)

@@ -6,23 +6,21 @@ from typing import Any, Literal
 import torch
 
 from trainer.engine.loop import Loop
-from trainer.model.doctor import PATIENCE, DomainLoad, Finding, busiest, examine
+from trainer.model.doctor import PATIENCE, DomainLoad, Finding, Load, busiest, examine
 
 NOISE = 0.1  # standard deviations of the copied weights
 EXPERT_TENSORS = ("moe.router.weight", "moe.gate_up_EGD", "moe.down_EDF")  # one row an expert in each
 
 
-def checkup(
-    loop: Loop, mode: Literal["report", "apply"], load: dict[str, float], by_domain: DomainLoad | None = None
-) -> None:
+def checkup(loop: Loop, mode: Literal["report", "apply"], load: Load, by_domain: DomainLoad | None = None) -> None:
     """Examine the experts after a step; the doctor's memory is part of the training state.
 
     Args:
         mode: "apply" also makes every dead expert a noisy copy of the busiest one of its layer.
-        load: the step's metrics "load/layer<l>/expert<e>".
+        by_domain: of the same step, where experts are meant to have roles.
     """
     memory = _memory(loop)
-    memory["history"] = [*memory["history"], _by_layer(load)][-PATIENCE:]
+    memory["history"] = [*memory["history"], load][-PATIENCE:]
     found = examine(memory["history"], by_domain)
     _log_changes(loop, [Finding(**finding) for finding in memory["findings"]], found)
     memory["findings"] = [asdict(finding) for finding in found]
@@ -72,11 +70,3 @@ def _log_changes(loop: Loop, before: list[Finding], now: list[Finding]) -> None:
     for finding in before:
         if finding.key not in found:
             loop.run.log(f"doctor: expert {finding.expert} of layer {finding.layer} is no longer {finding.kind}")
-
-
-def _by_layer(load: dict[str, float]) -> list[list[float]]:
-    """The metrics "load/layer<l>/expert<e>", which come in order, as [layer][expert]."""
-    layers: dict[str, list[float]] = {}
-    for name, share in load.items():
-        layers.setdefault(name.split("/")[1], []).append(share)
-    return list(layers.values())

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from trainer.data.rows import Batch
 from trainer.data.structure.kinds import CODE_KINDS, LATEX_KINDS
+from trainer.model.moe import expert_counts
 from trainer.model.transformer import Output, Transformer
 from trainer.objectives import specialisation_loss, structure_loss
 from trainer.spec import DOMAINS, Domain, SpecialistSettings
@@ -81,6 +82,14 @@ class Specialists:
                 own = self.group_of_expert_E[experts] == number
                 found[f"group_purity/{group}"] = own.float().mean().item()
         return found
+
+    def load_by_domain(self, output: Output, batch: Batch) -> list[list[list[float]]]:
+        """Share of each layer's (token, choice) pairs by expert and domain, [layer][expert][domain]."""
+        domain_T, experts = batch.domains_BL.flatten(), len(self.group_of_expert_E)
+        counts = [expert_counts(output.routing, domain_T == number, experts) for number in range(len(DOMAINS))]
+        counts_YES = torch.stack(counts, dim=2).double()
+        load: list[list[list[float]]] = (counts_YES / counts_YES.sum(dim=(1, 2), keepdim=True)).tolist()
+        return load
 
     def _group_of_tokens(self, batch: Batch) -> Tensor:
         """[T], -1 for padding, whose domain -1 is the table's last entry."""

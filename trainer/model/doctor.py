@@ -83,8 +83,10 @@ def _by_load(layer: int, checks: Sequence[Sequence[float]]) -> Iterator[Finding]
 
 
 def _by_role(layer: int, load_ES: Sequence[Sequence[float]]) -> Iterator[Finding]:
-    """Experts of one layer that take every domain as often as their load alone explains."""
+    """Experts of one layer that take every domain as often as their load alone explains, if there are several."""
     domains_S = [sum(column) for column in zip(*load_ES, strict=True)]
+    if sum(share > 0 for share in domains_S) < 2:
+        return
     for expert, load_S in enumerate(load_ES):
         load = sum(load_S)
         if load < DEAD_BELOW / len(load_ES):

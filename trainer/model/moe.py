@@ -3,7 +3,7 @@
 Shapes: T tokens, E experts, k experts a token, R = T·k rows plus padding, D hidden size, F width of an expert.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +31,11 @@ def weigh(logits_TE: Tensor, choices_Tk: Tensor) -> Routing:
     """The same with the experts given: their softmax probabilities, renormalised."""
     weights_Tk = logits_TE.float().softmax(dim=-1).gather(1, choices_Tk)
     return Routing(weights_Tk / weights_Tk.sum(dim=-1, keepdim=True), choices_Tk)
+
+
+def expert_counts(routings: Sequence[Routing], counts_T: Tensor, num_experts: int) -> Tensor:
+    """How often each expert of each layer is chosen by a token that counts, int64 [layers, E]."""
+    return torch.stack([torch.bincount(r.choices_Tk[counts_T].flatten(), minlength=num_experts) for r in routings])
 
 
 class Layout(NamedTuple):

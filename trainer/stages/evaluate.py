@@ -9,24 +9,23 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel
-from torch import Tensor
 
 from trainer.alignment.answers import encode_prompts, question
 from trainer.artifacts import Run, new_folder, read_jsonl, write_jsonl
-from trainer.data.rows import Batch, open_rows
+from trainer.data.rows import open_rows
 from trainer.data.tokenizer import Tokenizer
+from trainer.engine.next_token import next_token_loss
 from trainer.engine.precision import pick_device
 from trainer.intervals import paired_difference, wilson
 from trainer.model.generate import Completion, generate
 from trainer.model.mixtral import load_model
-from trainer.model.moe import route
-from trainer.model.transformer import Output, Transformer
-from trainer.objectives import token_logprobs
+from trainer.model.moe import expert_counts
+from trainer.model.transformer import Transformer
 from trainer.rewards.correctness import correctness, extract_answer, shows_work, well_formed
 from trainer.spec import EvaluateSpec, Problem
 
 PROMPTS_AT_ONCE = 256
-ROWS_AT_ONCE = 8
+ROWS_AT_ONCE, TOKENS_AT_ONCE = 8, 65_536  # of held-out text, at most
 
 
 class Answer(BaseModel):
@@ -135,32 +134,21 @@ def read_heldout(spec: EvaluateSpec, run: Run, model: Transformer) -> tuple[dict
     perplexities: dict[str, float] = {}
     for name, rows in sources.items():
         total, targets = 0.0, 0
-        for start in range(0, min(spec.perplexity_rows, len(rows)), ROWS_AT_ONCE):
+        last, at_once = min(spec.perplexity_rows, len(rows)), min(ROWS_AT_ONCE, rows.within(TOKENS_AT_ONCE))
+        for start in range(0, last, at_once):
             if run.stop_requested:
                 return {}, []
-            batch = rows.take(np.arange(start, min(start + ROWS_AT_ONCE, spec.perplexity_rows, len(rows))))
+            batch = rows.take(np.arange(start, min(start + at_once, last))).to(model.embed_tokens.weight.device)
             output = model(batch.tokens_BL, segments_BL=batch.segments_BL)
-            total += negative_log_likelihood(model, output, batch)
-            targets += int(batch.targets_mask_BL.sum())
-            counts_YE += expert_counts(model, output, batch)
+            counted = int(batch.targets_mask_BL.sum())
+            total += next_token_loss(model, output, batch).item() * counted
+            targets += counted
+            real_T = (batch.segments_BL > 0).flatten()
+            counts_YE += expert_counts(output.routing, real_T, config.num_local_experts).cpu()
         if targets:
             perplexities[name] = math.exp(total / targets)
     shares_YE = counts_YE / counts_YE.sum(dim=1, keepdim=True).clamp(min=1)
     return perplexities, shares_YE.tolist()
-
-
-def negative_log_likelihood(model: Transformer, output: Output, batch: Batch) -> float:
-    """Sum of -log p over the targets that count, nat."""
-    logps_BL = token_logprobs(model.logits(output.hidden_BLD), batch.targets_BL)
-    return -float(logps_BL[batch.targets_mask_BL].sum())
-
-
-def expert_counts(model: Transformer, output: Output, batch: Batch) -> Tensor:
-    """How often each expert of each layer was chosen by a token that is no padding, [layers, E]."""
-    config = model.config
-    real_T = (batch.segments_BL > 0).flatten()
-    choices = [route(logits_TE, config.num_experts_per_tok).choices_Tk[real_T] for logits_TE in output.router_logits_TE]
-    return torch.stack([torch.bincount(c.flatten(), minlength=config.num_local_experts).cpu() for c in choices])
 
 
 # -- summary ---------------------------------------------------------------------------------------------------------

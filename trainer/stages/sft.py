@@ -11,16 +11,19 @@ from trainer.engine.compilation import CrossEntropy, compile_step
 from trainer.engine.dynamic_capacity import DynamicCapacity, capacity_metrics
 from trainer.engine.loop import Loop
 from trainer.engine.memory import keep_freed_memory
+from trainer.engine.next_token import next_token_loss
 from trainer.engine.precision import pick_device, place
 from trainer.engine.specialists import Specialists
 from trainer.flops import training_flops
+from trainer.model.capacity import Room
 from trainer.model.mixtral import load_model
+from trainer.model.moe import expert_counts
 from trainer.model.transformer import Output, Transformer
-from trainer.objectives import chunked_cross_entropy, masked_cross_entropy, router_balance_loss, router_z_loss
+from trainer.objectives import chunked_cross_entropy, router_balance_loss, router_z_loss
 from trainer.spec import PhaseSpec, SftSpec
 
 SOURCES = ("text", "completion", "dialogue")
-HELDOUT_ROWS = 16
+HELDOUT_ROWS, HELDOUT_TOKENS = 16, 65_536  # of each source, at most
 HELDOUT_CHECKS = 20  # over the run
 LOAD_EVERY = 10
 
@@ -40,13 +43,12 @@ def run(spec: SftSpec, run: Run) -> None:
     heads = specialists.heads if specialists else None
     loop = Loop(run, spec, model, memory, budget_s=budget(spec, run), auxiliary=heads)
     capacity = DynamicCapacity(loop, model.config) if spec.dynamic_capacity else None
-    count, dtype = sum(p.numel() for p in model.parameters()), next(model.parameters()).dtype
+    device, dtype = model.embed_tokens.weight.device, model.embed_tokens.weight.dtype
+    count = sum(p.numel() for p in model.parameters())
     run.log(f"training {count:,} parameters in {dtype}, precision {spec.precision}")
     check_every = max(1, spec.steps // HELDOUT_CHECKS)
     for step in loop.steps():
-        batch = draw(spec, train, phase_at(spec.phases, loop.progress), loop.memory).to(
-            model.embed_tokens.weight.device
-        )
+        batch = draw(spec, train, phase_at(spec.phases, loop.progress), loop.memory).to(device)
         rooms = capacity.rooms(batch) if capacity else None
         output = model(
             batch.tokens_BL, segments_BL=batch.segments_BL, capacity=rooms, keep_expert_outputs=specialists is not None
@@ -54,16 +56,15 @@ def run(spec: SftSpec, run: Run) -> None:
         loss, parts = objective(spec, model, output, batch, cross_entropy, specialists)
         if capacity:
             capacity.observe(output, batch)
-        load = expert_load(model, output) if step % LOAD_EVERY == 0 else {}
+        load = expert_load(model, output, batch) if step % LOAD_EVERY == 0 else []
         if load:
-            parts |= specialists.purity(output, batch) if specialists else {}
-            parts |= capacity_metrics(output, rooms) if rooms else {}
+            parts |= expert_metrics(output, batch, load, rooms, specialists)
         if step % check_every == 0:
             parts["heldout_loss"] = heldout_loss(model, heldout)
         flops = training_flops(model.config, *batch.tokens_BL.shape)
-        loop.update(loss, parts | load, tokens=batch.tokens_BL.numel(), flops=flops)
+        loop.update(loss, parts, tokens=batch.tokens_BL.numel(), flops=flops)
         if load:
-            checkup(loop, spec.doctor, load)
+            checkup(loop, spec.doctor, load, specialists.load_by_domain(output, batch) if specialists else None)
     if not run.stop_requested:
         loop.save_checkpoint(model.config, tokenizer)
         counts = {"train_seconds": loop.seconds, "steps": loop.step, "rows_drawn": loop.memory["drawn"]}
@@ -150,12 +151,7 @@ def objective(
     """Cross-entropy on the targets that count, plus load balance (within each group of specialists), router z-loss and
     the specialists' losses, averaged over layers."""
     mask_T = (batch.segments_BL > 0).flatten()
-    cross_entropy = cross_entropy_of(
-        output.hidden_BLD.flatten(0, 1),
-        model.lm_head.weight,
-        batch.targets_BL.flatten(),
-        batch.targets_mask_BL.flatten(),
-    )
+    cross_entropy = next_token_loss(model, output, batch, cross_entropy_of)
     layers = output.router_logits_TE
     top_k = model.config.num_experts_per_tok
     groups = specialists.settings.sizes if specialists else None
@@ -174,22 +170,30 @@ def heldout_loss(model: Transformer, heldout: dict[str, Rows]) -> float:
     """Mean cross-entropy over the first held-out rows of every source."""
     losses = []
     for rows in heldout.values():
-        first = torch.arange(min(HELDOUT_ROWS, len(rows))).numpy()
-        batch = rows.take(first).to(model.embed_tokens.weight.device)
+        count = min(HELDOUT_ROWS, len(rows), rows.within(HELDOUT_TOKENS))
+        batch = rows.take(torch.arange(count).numpy()).to(model.embed_tokens.weight.device)
         with torch.compiler.set_stance("force_eager"):  # to compile for these shapes too would take longer
             output = model(batch.tokens_BL, segments_BL=batch.segments_BL)
-        logits_BLV = model.logits(output.hidden_BLD)
-        losses.append(masked_cross_entropy(logits_BLV, batch.targets_BL, batch.targets_mask_BL).item())
+        losses.append(next_token_loss(model, output, batch).item())
     return sum(losses) / len(losses)
 
 
-@torch.no_grad()
-def expert_load(model: Transformer, output: Output) -> dict[str, float]:
-    """Share of the (token, choice) pairs that each expert of each layer received."""
-    E = model.config.num_local_experts
-    load: dict[str, float] = {}
-    for layer, routing in enumerate(output.routing):
-        counts_E = torch.bincount(routing.choices_Tk.flatten(), minlength=E).float()
-        shares = (counts_E / counts_E.sum()).tolist()
-        load |= {f"load/layer{layer}/expert{expert}": share for expert, share in enumerate(shares)}
+def expert_load(model: Transformer, output: Output, batch: Batch) -> list[list[float]]:
+    """Each layer's experts' shares of the (token, choice) pairs, padding left out."""
+    real_T = (batch.segments_BL > 0).flatten()
+    counts_YE = expert_counts(output.routing, real_T, model.config.num_local_experts).float()
+    load: list[list[float]] = (counts_YE / counts_YE.sum(dim=1, keepdim=True)).tolist()
     return load
+
+
+def expert_metrics(
+    output: Output, batch: Batch, load: list[list[float]], rooms: list[Room] | None, specialists: Specialists | None
+) -> dict[str, float]:
+    """Each expert's load, and how far roles and slots were kept where there are any."""
+    metrics = {
+        f"load/layer{layer}/expert{expert}": share
+        for layer, shares in enumerate(load)
+        for expert, share in enumerate(shares)
+    }
+    metrics |= specialists.purity(output, batch) if specialists else {}
+    return metrics | (capacity_metrics(output, rooms) if rooms else {})

@@ -211,3 +211,21 @@ def test_purity_counts_the_assignments_of_each_groups_tokens(tmp_path: Path) -> 
     assert found["group_purity/code"] == 1
     assert found["group_purity/science"] == 0.5
     assert found["group_purity/general"] == pytest.approx((foreign + general / 2) / (foreign + general))
+
+
+def test_load_by_domain_counts_each_assignment_once_and_no_padding(tmp_path: Path) -> None:
+    specialists, batch = Specialists(SpecialistSettings(), tiny.network()), a_batch(tmp_path / "rows")
+    domains = batch.domains_BL.flatten()
+    went = torch.randint(8, (len(domains), 2), generator=torch.Generator().manual_seed(0))
+    [load_ES] = specialists.load_by_domain(Output(torch.zeros(0), (), (Routing(went, went),)), batch)
+    real = [(int(expert), int(domain)) for token, domain in enumerate(domains) if domain >= 0 for expert in went[token]]
+    for expert, load_S in enumerate(load_ES):
+        assert load_S == pytest.approx([real.count((expert, domain)) / len(real) for domain in range(len(DOMAINS))])
+
+
+def test_experts_without_a_role_are_found_in_a_run(tmp_path: Path) -> None:
+    """Without the loss that draws tokens to their group, hardly any expert learns one in a few steps."""
+    aimless = {"specialisation_weight": 0.0, "structure_weight": 0.0}
+    spec, run = new_run(tmp_path / "run", steps=11, specialists=aimless, optimizer={"lr": 1e-6})
+    sft.run(spec, run)
+    assert "roleless" in {finding["kind"] for finding in run.folder.result()["findings"]}

@@ -56,9 +56,10 @@ def test_an_expert_that_takes_every_domain_alike_has_no_role() -> None:
     # Two domains, 70 and 30 % of the tokens. Expert 2 takes them as they come, 0 and 1 prefer one each.
     by_domain = [[[0.4, 0.05], [0.09, 0.16], [0.21, 0.09]]]
     assert kinds([], by_domain) == [("roleless", 0, 2)]
+    assert kinds([], [[[0.5, 0.0], [0.5, 0.0]]]) == [], "where there is one domain, nobody can prefer it"
     assert "no role" in examine([], by_domain)[0].sentence
 
 
 def test_too_few_tokens_show_no_preference_and_an_absent_domain_does_not_count() -> None:
     assert kinds([], [[[0.6, 0.0, 0.1], [0.05, 0.25, 0.0], [0.0005, 0.0005, 0.0]]]) == []
-    assert kinds([], [[[0.5, 0.0], [0.5, 0.0]]]) == [("roleless", 0, 0), ("roleless", 0, 1)]
+    assert kinds([], [[[0.3, 0.2, 0.0], [0.3, 0.2, 0.0]]]) == [("roleless", 0, 0), ("roleless", 0, 1)]
