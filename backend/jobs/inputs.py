@@ -23,7 +23,7 @@ PRODUCERS: dict[str, frozenset[str]] = {
 }
 
 
-def with_readable_folders(spec: JobSpec) -> JobSpec:
+def with_readable_paths(spec: JobSpec) -> JobSpec:
     """The spec with its folders as absolute paths, since a worker may have another working directory.
 
     Raises:

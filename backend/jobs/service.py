@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from backend.errors import Conflict, Invalid, NotFound
 from backend.jobs.advance import advance
 from backend.jobs.claims import cancelled_values
-from backend.jobs.inputs import resolve_sources, with_readable_folders
+from backend.jobs.inputs import resolve_sources, with_readable_paths
 from backend.jobs.tables import FINISHED, JobRow, JobState
 from backend.pipelines.tables import PipelineRow
 from backend.platform import Platform
@@ -40,7 +40,7 @@ def submit(platform: Platform, specs: Sequence[JobSpec], pipeline: str | None, r
     Raises:
         Invalid: an input or a folder of a spec does not fit.
     """
-    specs = [with_readable_folders(spec) for spec in specs]
+    specs = [with_readable_paths(spec) for spec in specs]
     now = time.time()
     owner = PipelineRow(id=new_id(), name=pipeline, created=now) if pipeline is not None else None
     rows: dict[str, JobRow] = {}

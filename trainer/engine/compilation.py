@@ -11,8 +11,6 @@ from trainer.model.transformer import Transformer
 from trainer.objectives import chunked_cross_entropy
 
 CrossEntropy = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-# A gradient in two halves is written half by half; as one loop over both it would not be vectorised.
-OPTIONS = {"max_pointwise_cat_inputs": 1}
 
 
 def compile_step(model: Transformer, wanted: bool, run: Run) -> CrossEntropy:
@@ -32,7 +30,7 @@ def compile_step(model: Transformer, wanted: bool, run: Run) -> CrossEntropy:
 def compile_blocks(model: Transformer) -> CrossEntropy:
     """Compile the blocks in place, and the loss. It happens in the first step, and again for other shapes."""
     for block in model.layers:
-        block.compile(dynamic=False, options=OPTIONS)
+        block.compile(dynamic=False)
     return torch.compile(chunked_cross_entropy, dynamic=False)
 
 
