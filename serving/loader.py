@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from serving.engine import Engine, Limits, TorchEngine
+from serving.packed_matrix import Bf16Matrix, Int8Matrix, buckets
+from serving.packed_model import PackedTransformer
 from serving.parity import TOLERANCE_FILE, Forward, check_parity, read_record
 from serving.runner import Runner
 from serving.scheduler import Chunk, Sequence
@@ -98,9 +100,24 @@ def _torch_engine(export: Path, config: ModelConfig, tokenizer: Tokenizer, setti
     limits = limits_for(config, settings)
     model = load_model(export, torch.float32).to(_device(settings)).eval()
     _prove(model, export, limits)
-    runner = Runner(model.to(getattr(torch, settings.serving_dtype)), limits.num_blocks, limits.block_size)
+    runner = Runner(as_served(model, settings.serving_dtype), limits.num_blocks, limits.block_size)
     _warm_up(runner, limits)
     return TorchEngine(runner, tokenizer, limits)
+
+
+@torch.inference_mode()
+def as_served(model: Transformer, dtype: str) -> Transformer | PackedTransformer:
+    """The float32 network in the numbers it is to answer in, laid out for a CPU where it runs on one.
+
+    Raises:
+        ValueError: the device has no way to compute in these numbers.
+    """
+    on_cpu = model.embed_tokens.weight.device.type == "cpu"
+    if dtype == "int8" and not on_cpu:
+        raise ValueError("OCTAVO_SERVING_DTYPE int8 is for CPUs; set bfloat16, or OCTAVO_SERVING_DEVICE to cpu")
+    if on_cpu and dtype != "float32":
+        return PackedTransformer(model, Int8Matrix if dtype == "int8" else Bf16Matrix)
+    return model.to(getattr(torch, dtype))
 
 
 def _device(settings: Settings) -> torch.device:
@@ -138,7 +155,10 @@ def _prove(model: Transformer, export: Path, limits: Limits) -> None:
 
 
 def _warm_up(runner: Runner, limits: Limits) -> None:
-    """The first batches of a process are slow (kernels are chosen, memory is taken): not on a client's time."""
-    sequence = Sequence("warm-up", [0] * (limits.block_size + 1), [0, 1])
-    runner.run([Chunk(sequence, 0, limits.block_size)])
-    runner.run([Chunk(sequence, limits.block_size, 1)])
+    """The first batches of a process are slow (kernels are chosen, memory is taken): not on a client's time. One batch
+    of every number of tokens that a CPU's kernels are built for."""
+    sizes = buckets(limits.max_batch_tokens) if isinstance(runner.model, PackedTransformer) else [limits.block_size]
+    blocks = list(range(min(limits.num_blocks, -(-sizes[-1] // limits.block_size))))
+    sequence = Sequence("warm-up", [0] * len(blocks) * limits.block_size, blocks)
+    for size in sizes:
+        runner.run([Chunk(sequence, 0, min(size, len(sequence.tokens)))])

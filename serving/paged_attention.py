@@ -1,8 +1,8 @@
 """Keys and values of all sequences in blocks, and attention over them for one flat batch.
 
 Shapes: T tokens of the batch, N sequences that decode, H query heads, G key/value heads, R = H / G, K width of a
-head, L tokens of a prefill chunk, S cached tokens padded to whole blocks. G comes first in the cache, so that what is
-gathered for N sequences is one contiguous batch of G·N for the matrix products.
+head, L tokens of a prefill chunk, S cached tokens padded to whole blocks. Keys and values of a layer lie in one tensor,
+heads first, so that what is gathered for N sequences is two contiguous batches of G·N for the matrix products.
 """
 
 from collections.abc import Sequence as Items
@@ -17,30 +17,27 @@ from trainer.model.config import ModelConfig
 
 
 class BlockStore:
-    """The tensors behind a `BlockPool`: keys and values [G, blocks, block_size · K] of each layer."""
+    """The tensors behind a `BlockPool`: keys, then values [2G, blocks, block_size · K] of each layer. One more block
+    than the pool has takes what padding writes."""
 
     def __init__(
         self, config: ModelConfig, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         self.config, self.block_size = config, block_size
-        shape = (config.num_key_value_heads, num_blocks, block_size * config.head_dim)
-        layers = range(config.num_hidden_layers)
-        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
-        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
+        self.scratch_slot = num_blocks * block_size
+        shape = (2 * config.num_key_value_heads, num_blocks + 1, block_size * config.head_dim)
+        self.layers = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
 
-    def write(self, layer: int, slots_T: Tensor, k_GTK: Tensor, v_GTK: Tensor) -> None:
-        for cache, new_GTK in ((self.keys[layer], k_GTK), (self.values[layer], v_GTK)):
-            cache.view(cache.shape[0], -1, self.config.head_dim).index_copy_(1, slots_T, new_GTK)
+    def write(self, layer: int, slots_T: Tensor, kv_TGK: Tensor) -> None:
+        """Keys and values [T, 2G, K]."""
+        cache = self.layers[layer]
+        cache.view(len(cache), -1, self.config.head_dim).index_copy_(1, slots_T, kv_TGK.transpose(0, 1))
 
     def read(self, layer: int, table_NM: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [G·N, 1, S, K] of the blocks of N sequences, M blocks each."""
-        N = table_NM.shape[0]
-        shape = (self.config.num_key_value_heads * N, 1, -1, self.config.head_dim)
-        blocks = table_NM.flatten()
-        return (
-            self.keys[layer].index_select(1, blocks).view(shape),
-            self.values[layer].index_select(1, blocks).view(shape),
-        )
+        """Keys and values [G·N, S, K] of the blocks of N sequences, M blocks each."""
+        gathered = self.layers[layer].index_select(1, table_NM.flatten())
+        k_BSK, v_BSK = gathered.view(2, self.config.num_key_value_heads * len(table_NM), -1, self.config.head_dim)
+        return k_BSK, v_BSK
 
 
 @dataclass(frozen=True)
@@ -54,13 +51,19 @@ class _Group:
 
 
 class PagedBatch:
-    """The `KVCache` of one step: chunks of one token first, which attend together, then the longer ones one by one."""
+    """The `KVCache` of one step: chunks of one token first, which attend together, then the longer ones one by one.
 
-    def __init__(self, store: BlockStore, chunks: Items[Chunk], dtype: torch.dtype, device: torch.device) -> None:
+    Args:
+        padded: tokens of the batch with what is padded to its end.
+    """
+
+    def __init__(
+        self, store: BlockStore, chunks: Items[Chunk], padded: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
         self.store, self.device, self.dtype = store, device, dtype
-        self.slots_T = torch.tensor(
-            [slot for chunk in chunks for slot in _slots(chunk, store.block_size)], device=device
-        )
+        slots = [slot for chunk in chunks for slot in _slots(chunk, store.block_size)]
+        self.padding = padded - len(slots)
+        self.slots_T = torch.tensor(slots + [store.scratch_slot] * self.padding, device=device)
         decoding = sum(chunk.count == 1 for chunk in chunks)
         assert all(chunk.count == 1 for chunk in chunks[:decoding]), "chunks of one token come first"
         self.groups = [self._group(0, chunks[:decoding])] if decoding else []
@@ -70,22 +73,34 @@ class PagedBatch:
             first += chunk.count
 
     def attend(self, layer: int, q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, far: Far | None) -> Tensor:
+        """The batch as one row, for the network of `trainer.model`."""
         assert far is None, "a global aggregate is refused when it is loaded"
         assert q_BHLK.shape[0] == 1, "a paged batch is one flat row of tokens"
-        self.store.write(layer, self.slots_T, k_BGLK[0], v_BGLK[0])
-        parts = [self._attend_group(layer, group, q_BHLK[0, :, group.first : group.end]) for group in self.groups]
-        return torch.cat(parts, dim=1).unsqueeze(0)
+        qkv_TNK = torch.cat((q_BHLK[0], k_BGLK[0], v_BGLK[0])).transpose(0, 1)
+        return self.attend_packed(layer, qkv_TNK).view(1, len(qkv_TNK), -1, q_BHLK.shape[3]).transpose(1, 2)
 
-    def _attend_group(self, layer: int, group: _Group, q_HTK: Tensor) -> Tensor:
-        """Attention [H, N·L, K] of one group over its own blocks."""
-        G = self.store.config.num_key_value_heads
-        H, _, K = q_HTK.shape
-        N, L, S = group.bias_NLS.shape
-        k_B1SK, v_B1SK = self.store.read(layer, group.table_NM)
-        q_BRLK = q_HTK.reshape(G, H // G, N, L, K).transpose(1, 2).reshape(G * N, H // G, L, K)
-        bias_B1LS = group.bias_NLS.expand(G, N, L, S).reshape(G * N, 1, L, S)
-        out_BRLK = attend(q_BRLK, k_B1SK, v_B1SK, bias_B1LS)
-        return out_BRLK.view(G, N, H // G, L, K).transpose(1, 2).reshape(H, N * L, K)
+    def attend_packed(self, layer: int, qkv_TNK: Tensor) -> Tensor:
+        """Attention [T, H·K] of rotated queries and keys, and values; the new keys and values are stored."""
+        heads = self.store.config.num_attention_heads
+        self.store.write(layer, self.slots_T, qkv_TNK[:, heads:])
+        parts = [self._attend_group(layer, group, qkv_TNK[group.first : group.end, :heads]) for group in self.groups]
+        if self.padding:
+            parts.append(parts[0].new_zeros(self.padding, parts[0].shape[1]))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _attend_group(self, layer: int, group: _Group, q_THK: Tensor) -> Tensor:
+        """Attention [N·L, H·K] of one group over its own blocks."""
+        N, L, _ = group.bias_NLS.shape
+        k_BSK, v_BSK = self.store.read(layer, group.table_NM)
+        if L > 1:
+            out_1HLK = attend(q_THK.transpose(0, 1).unsqueeze(0), k_BSK[None], v_BSK[None], group.bias_NLS[:, None])
+            return out_1HLK[0].transpose(0, 1).reshape(L, -1)
+        G, K = self.store.config.num_key_value_heads, q_THK.shape[2]
+        q_BRK = q_THK.view(N, G, -1, K).transpose(0, 1).reshape(G * N, -1, K)
+        bias_BRS = group.bias_NLS.expand(G, N, 1, -1).reshape(G * N, 1, -1)
+        scores_BRS = torch.baddbmm(bias_BRS, q_BRK, k_BSK.transpose(1, 2), alpha=K**-0.5)
+        out_BRK = torch.bmm(scores_BRS.softmax(dim=-1), v_BSK)
+        return out_BRK.view(G, N, -1).transpose(0, 1).reshape(N, -1)
 
     def _group(self, first: int, chunks: Items[Chunk]) -> _Group:
         ends = [chunk.start + chunk.count for chunk in chunks]

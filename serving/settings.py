@@ -14,7 +14,9 @@ class Settings(BaseSettings):
     serving_host: str = Field("127.0.0.1", description="address the endpoint listens on")
     serving_port: int = Field(8001, ge=1, le=65535, description="port of the endpoint")
     serving_device: str = Field("auto", description="cpu, cuda, cuda:1, …; auto: the GPU where there is one")
-    serving_dtype: Literal["float32", "bfloat16"] = Field("float32", description="numbers the network computes in")
+    serving_dtype: Literal["float32", "bfloat16", "int8"] = Field(
+        "float32", description="numbers the network computes in; int8: weights of 8 bits, on a CPU only"
+    )
     serving_threads: int = Field(0, ge=0, description="processor threads of the network; 0: torch decides")
     serving_kv_megabytes: int = Field(256, gt=0, description="memory of one deployment's KV cache")
     serving_block_size: int = Field(16, gt=0, description="tokens a block of the KV cache holds")

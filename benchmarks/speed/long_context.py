@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.machine import hardware
-from trainer.engine.memory import keep_freed_memory
 from trainer.engine.precision import pick_device, resolve_precision
+from trainer.memory import keep_freed_memory
 from trainer.model.config import ModelConfig
 from trainer.model.decode_cache import LeftPaddedCache
 from trainer.model.transformer import Transformer

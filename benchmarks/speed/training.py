@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from benchmarks.machine import commit, hardware, today
 from trainer.artifacts import write_atomic
 from trainer.engine.compilation import compile_blocks
-from trainer.engine.memory import keep_freed_memory
 from trainer.engine.meter import measured_peak, peak_memory
 from trainer.engine.precision import MasterOptimizer
 from trainer.flops import training_flops
+from trainer.memory import keep_freed_memory
 from trainer.model.config import ModelConfig
 from trainer.model.presets import preset
 from trainer.model.transformer import Transformer

@@ -10,11 +10,11 @@ from trainer.engine.checkup import checkup, findings
 from trainer.engine.compilation import CrossEntropy, compile_step
 from trainer.engine.dynamic_capacity import DynamicCapacity, capacity_metrics
 from trainer.engine.loop import Loop
-from trainer.engine.memory import keep_freed_memory
 from trainer.engine.next_token import next_token_loss
 from trainer.engine.precision import pick_device, place
 from trainer.engine.specialists import Specialists
 from trainer.flops import training_flops
+from trainer.memory import keep_freed_memory
 from trainer.model.capacity import Room
 from trainer.model.mixtral import load_model
 from trainer.model.moe import expert_counts
