@@ -43,14 +43,10 @@ def main() -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    # Only now what takes seconds to load: a busy port is said at once.
-    import torch
-
+    # Only now what takes a moment to load: a busy port is said at once.
     from serving.app import create_app
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if settings.serving_threads:
-        torch.set_num_threads(settings.serving_threads)
     config = uvicorn.Config(
         create_app(settings), log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS, log_config=None
     )

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.deployments import Deployments
-from serving.engine import EngineClosed
-from serving.loader import Served
+from serving.engine_protocol import EngineClosed, Served
 from serving.metrics import Metrics
 from serving.protocol import ApiError, ChatCompletionRequest, CompletionRequest, Usage
 from serving.request import Delta, Event, Failure, Request, SamplingParams

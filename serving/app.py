@@ -16,7 +16,8 @@ from starlette.exceptions import HTTPException
 
 from serving.answering import Answer, Serving, UsageLog
 from serving.deployments import Deployments, DeploymentState
-from serving.loader import Served, load_export
+from serving.engine_process import start_engine
+from serving.engine_protocol import Served
 from serving.metrics import Metrics
 from serving.protocol import (
     ApiError,
@@ -40,7 +41,7 @@ def create_app(settings: Settings, load: Callable[[Path], Served] | None = None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        deployments = Deployments(settings.home / "serving.json", load or partial(load_export, settings=settings))
+        deployments = Deployments(settings.home / "serving.json", load or partial(start_engine, settings=settings))
         settings.home.mkdir(parents=True, exist_ok=True)
         app.state.serving = Serving(settings, deployments, Metrics(), UsageLog(settings.home / "usage.jsonl"))
         deployments.start()

@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from serving.loader import Served
+from serving.engine_protocol import Served
 from trainer.artifacts import COMPLETE
 from trainer.spec import Spec, explain
 

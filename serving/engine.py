@@ -1,4 +1,4 @@
-"""The Engine protocol, and TorchEngine: step = schedule -> run -> postprocess, in a thread of its own."""
+"""TorchEngine: step = schedule -> run -> postprocess, in a thread of its own."""
 
 import logging
 import queue
@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor
 
+from serving.engine_protocol import Emit, EngineClosed, Stats
 from serving.kv_cache import BlockPool
-from serving.request import Delta, Event, Failure, FinishReason, Request, TokenLogprob
+from serving.request import Delta, Failure, FinishReason, Request, TokenLogprob
 from serving.runner import Runner
 from serving.sampling import Sampler, sample, top_logprobs
 from serving.scheduler import Chunk, Scheduler, Sequence
@@ -20,46 +20,6 @@ from serving.text_stream import TextStream
 from trainer.data.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
-
-Emit = Callable[[Event], None]
-
-
-class EngineClosed(RuntimeError):
-    """The engine takes no more requests: its deployment was replaced or removed. Ask for the model again."""
-
-
-@dataclass(frozen=True)
-class Stats:
-    """A snapshot for metrics; the counts are requests, then blocks."""
-
-    running: int
-    waiting: int
-    used_blocks: int
-    num_blocks: int
-    preemptions: int
-
-
-class Engine(Protocol):
-    """What answers requests. `emit` is called from the engine's thread: deltas, the last one with a finish reason, or
-    a failure. After a cancel nothing is emitted any more."""
-
-    def submit(self, request: Request, emit: Emit) -> None:
-        """Raises EngineClosed after `close`."""
-
-    def cancel(self, request_id: str) -> None: ...
-
-    def close(self) -> None:
-        """Take no more requests; those taken are still answered."""
-
-    def join(self) -> None:
-        """Wait, after `close`, until all are answered."""
-
-    def abort(self) -> None:
-        """Fail what is not answered yet and stop."""
-
-    def is_alive(self) -> bool: ...
-
-    def stats(self) -> Stats: ...
 
 
 @dataclass(frozen=True)
@@ -99,10 +59,16 @@ class _Wake:
 
 
 class TorchEngine:
-    """Continuous batching over `trainer.model`; no request waits for another to end."""
+    """Continuous batching over `trainer.model`; no request waits for another to end.
 
-    def __init__(self, runner: Runner, tokenizer: Tokenizer, limits: Limits) -> None:
-        self.runner, self.tokenizer = runner, tokenizer
+    Args:
+        after_step: called in the engine's thread when all events of a step are emitted.
+    """
+
+    def __init__(
+        self, runner: Runner, tokenizer: Tokenizer, limits: Limits, after_step: Callable[[], None] = lambda: None
+    ) -> None:
+        self.runner, self.tokenizer, self._after_step = runner, tokenizer, after_step
         pool = BlockPool(limits.num_blocks, limits.block_size)
         self.scheduler = Scheduler(pool, limits.max_batch_tokens, limits.max_sequences)
         self._live: dict[str, _Live] = {}
@@ -153,6 +119,7 @@ class TorchEngine:
                 self._read_inbox()
                 if self.scheduler.has_work():
                     self.step()
+                    self._after_step()
                 elif self._closed and self._inbox.empty():
                     return
         finally:
@@ -161,6 +128,7 @@ class TorchEngine:
                 self._closed = True
             self._read_inbox()
             self._fail(list(self._live.values()), "the engine has stopped; try again")
+            self._after_step()
 
     def _read_inbox(self) -> None:
         """Take in what has arrived; with nothing to do, wait for it."""

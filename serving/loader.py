@@ -2,14 +2,15 @@
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from serving.engine import Engine, Limits, TorchEngine
+from serving.engine import Limits, TorchEngine
+from serving.engine_protocol import Served
 from serving.packed_matrix import Bf16Matrix, Int8Matrix, buckets
 from serving.packed_model import PackedTransformer
 from serving.parity import TOLERANCE_FILE, Forward, check_parity, read_record
@@ -23,19 +24,8 @@ from trainer.model.mixtral import load_model, read_config
 from trainer.model.transformer import Transformer
 
 
-@dataclass(frozen=True)
-class Served:
-    """A model that answers. `context` counts tokens of prompt and answer together."""
-
-    engine: Engine
-    tokenizer: Tokenizer
-    context: int
-    vocab_size: int
-    created: int  # seconds since the epoch
-
-
-def load_export(export: Path, settings: Settings) -> Served:
-    """Verify, load, check parity through the very path that answers, warm up, start.
+def load_export(export: Path, settings: Settings, after_step: Callable[[], None] = lambda: None) -> Served:
+    """Verify, load, check parity through the very path that answers, warm up, start; in this process.
 
     Raises:
         ValueError: the export is incomplete, damaged, or does not compute what was trained; or it does not fit.
@@ -52,7 +42,7 @@ def load_export(export: Path, settings: Settings) -> Served:
             f"{export}: the tokenizer knows {tokenizer.vocab_size} tokens, the network only {config.vocab_size}"
         )
     return Served(
-        engine=_torch_engine(export, config, tokenizer, settings),
+        engine=_torch_engine(export, config, tokenizer, settings, after_step),
         tokenizer=tokenizer,
         context=config.max_position_embeddings,
         vocab_size=tokenizer.vocab_size,
@@ -96,13 +86,15 @@ def paged_forward(runner: Runner, block_size: int) -> Forward:
     return forward
 
 
-def _torch_engine(export: Path, config: ModelConfig, tokenizer: Tokenizer, settings: Settings) -> TorchEngine:
+def _torch_engine(
+    export: Path, config: ModelConfig, tokenizer: Tokenizer, settings: Settings, after_step: Callable[[], None]
+) -> TorchEngine:
     limits = limits_for(config, settings)
     model = load_model(export, torch.float32).to(_device(settings)).eval()
     _prove(model, export, limits)
     runner = Runner(as_served(model, settings.serving_dtype), limits.num_blocks, limits.block_size)
     _warm_up(runner, limits)
-    return TorchEngine(runner, tokenizer, limits)
+    return TorchEngine(runner, tokenizer, limits, after_step)
 
 
 @torch.inference_mode()

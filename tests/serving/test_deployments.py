@@ -12,7 +12,8 @@ import pytest
 
 from serving.app import create_app
 from serving.deployments import Deployments
-from serving.loader import Served, load_export
+from serving.engine_protocol import Served
+from serving.loader import load_export
 from serving.settings import Settings
 from tests.serving.world import KEY, endpoint, exported, wait_until, write_serving_file
 

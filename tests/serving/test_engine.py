@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from serving.engine import EngineClosed, Limits, TorchEngine
+from serving.engine import Limits, TorchEngine
+from serving.engine_protocol import EngineClosed
 from serving.runner import Runner
 from serving.scheduler import Chunk
 from tests.serving.world import LIMITS, Mailbox, engine, request, slow_greedy, text_of, tokens_of
