@@ -121,5 +121,8 @@ def test_a_refused_export_says_why(export: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"is not complete|COMPLETE"):
         start_engine(tmp_path, SETTINGS)
     broken = SETTINGS.model_copy(update={"serving_kv_megabytes": "no number"})
-    with pytest.warns(UserWarning, match="serializer"), pytest.raises(ValueError, match="ended with status 1 while loading"):
+    with (
+        pytest.warns(UserWarning, match="serializer"),
+        pytest.raises(ValueError, match="ended with status 1 while loading"),
+    ):
         start_engine(export, broken)
