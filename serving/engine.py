@@ -4,6 +4,7 @@ import logging
 import queue
 import random
 import threading
+import time
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
@@ -117,6 +118,7 @@ class TorchEngine:
         try:
             while not self._aborted:
                 self._read_inbox()
+                self._end_late()
                 if self.scheduler.has_work():
                     self.step()
                     self._after_step()
@@ -146,6 +148,7 @@ class TorchEngine:
         chunks = self.scheduler.schedule()
         try:
             sampling, logits_NV = self.runner.run(chunks)
+            self.scheduler.commit(chunks)
             self.postprocess(sampling, logits_NV)
         except Exception:
             # The supervision point of the engine: any defect must reach the clients that wait for this batch.
@@ -178,7 +181,7 @@ class TorchEngine:
         return text, "length" if full else None
 
     def _start(self, request: Request, emit: Emit) -> None:
-        sequence = Sequence(request.id, list(request.prompt))
+        sequence = Sequence(request.id, list(request.prompt), priority=request.priority)
         text = TextStream(self.tokenizer.decode_stream(), request.params.stop)
         sampler = Sampler(request.params, random.Random(request.params.seed))
         self._live[request.id] = _Live(request, emit, sequence, text, sampler)
@@ -188,10 +191,15 @@ class TorchEngine:
         del self._live[live.request.id]
         self.scheduler.remove(live.sequence)
 
-    def _fail(self, failed: Items[_Live], message: str) -> None:
+    def _end_late(self) -> None:
+        now = time.monotonic()
+        late = [live for live in self._live.values() if (live.request.deadline or now) < now]
+        self._fail(late, "the answer was not whole at its deadline", late=True)
+
+    def _fail(self, failed: Items[_Live], message: str, *, late: bool = False) -> None:
         for live in failed:
             self._end(live)
-            live.emit(Failure(message))
+            live.emit(Failure(message, late))
 
 
 def _logprobs(live: _Live, token: int, logits_V: Tensor) -> tuple[TokenLogprob, ...]:

@@ -22,9 +22,16 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class Request:
+    """Attributes:
+    priority: lower ones go first.
+    deadline: by `time.monotonic`, which all processes of a machine share; an answer that is not whole then fails.
+    """
+
     id: str
     prompt: tuple[int, ...]
     params: SamplingParams
+    priority: int = 0
+    deadline: float | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class Failure:
     """The engine could not go on with this request; the last event of it."""
 
     message: str
+    late: bool = False  # its deadline had come
 
 
 Event = Delta | Failure

@@ -1,23 +1,39 @@
-"""Which tokens run in the next step: in-flight batching, chunked prefill, preemption by recomputing. No tensors."""
+"""Which tokens run in the next step: in-flight batching, chunked prefill, prefix reuse, preemption by recomputing. No
+tensors."""
 
-from collections import deque
+from bisect import insort
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from serving.kv_cache import BlockPool
+from serving.kv_cache import BlockPool, Key, block_key
 
 
 @dataclass(eq=False)
 class Sequence:
-    """A request as the scheduler sees it: tokens, and how many of them have their keys and values in the cache."""
+    """A request as the scheduler sees it: tokens, and how many of them have their keys and values in the cache.
+
+    Attributes:
+        priority: lower ones go first; among equals those that came first.
+        reuse: whether it may begin with blocks of others; not where every token of the prompt must be run.
+        keys: of its full blocks, as far as they are known.
+    """
 
     id: str
     tokens: list[int]  # the prompt, then what was generated
     blocks: list[int] = field(default_factory=list)
     computed: int = 0
+    priority: int = 0
+    reuse: bool = True
+    number: int = 0  # in the order of arrival
+    keys: list[Key] = field(default_factory=list)
 
     @property
     def pending(self) -> int:
         return len(self.tokens) - self.computed
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        return self.priority, self.number
 
 
 @dataclass(frozen=True)
@@ -35,45 +51,60 @@ class Chunk:
 
 
 class Scheduler:
-    """Sequences in order of admission; the oldest always advances, so every sequence ends.
+    """Sequences in order of rank; the first always advances, so every sequence ends, but for those that others of
+    better priority keep away.
 
     A step runs one token of each decoding sequence and fills what is left of `max_batch_tokens` with prefill. When
-    blocks run out the newest sequence gives up its own and starts again later from its tokens.
+    blocks run out the last in rank gives up its own and starts again later from its tokens.
     """
 
     def __init__(self, pool: BlockPool, max_batch_tokens: int, max_sequences: int) -> None:
         assert max_batch_tokens > max_sequences, "decoding must leave room for prefill"
         self.pool, self.max_batch_tokens, self.max_sequences = pool, max_batch_tokens, max_sequences
-        self.waiting: deque[Sequence] = deque()
+        self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
-        self.preemptions = 0
+        self.preemptions = self.reused_tokens = 0
+        self._arrivals = 0
 
     def add(self, sequence: Sequence) -> None:
-        self.waiting.append(sequence)
+        self._arrivals += 1
+        sequence.number = self._arrivals
+        self._queue(sequence)
 
     def has_work(self) -> bool:
         return bool(self.waiting or self.running)
 
     def schedule(self) -> list[Chunk]:
-        """The next batch; advances `computed`, so its chunks must be run, or their sequences removed."""
+        """The next batch; advances `computed`, so its chunks must be run and `commit`ted, or their sequences
+        removed."""
+        self._yield_to_better()
         prefill_budget = self.max_batch_tokens - sum(sequence.pending == 1 for sequence in self.running)
         chunks = []
         for sequence in list(self.running):
             count = min(sequence.pending, prefill_budget) if sequence.pending > 1 else 1
-            # A sequence may have been preempted by an older one in this very loop.
+            # A sequence may have been preempted by a better one in this very loop.
             if count == 0 or sequence not in self.running or not self._make_room(sequence, count):
                 continue
             prefill_budget -= count if sequence.pending > 1 else 0
             chunks.append(_advance(sequence, count))
         while prefill_budget > 0 and self._may_admit():
-            sequence = self.waiting.popleft()
-            self.running.append(sequence)
+            sequence = self.waiting.pop(0)
+            insort(self.running, sequence, key=_rank)
+            self._reuse(sequence)
             count = min(sequence.pending, prefill_budget)
-            grown = self.pool.grow(sequence.blocks, count)
+            grown = self.pool.grow(sequence.blocks, sequence.computed + count)
             assert grown, "a pool holds at least one whole context"
             prefill_budget -= count
             chunks.append(_advance(sequence, count))
         return chunks
+
+    def commit(self, chunks: Iterable[Chunk]) -> None:
+        """The batch has run: blocks that are full now may be found by others."""
+        size = self.pool.block_size
+        for chunk in chunks:
+            sequence = chunk.sequence
+            for index in range(chunk.start // size, (chunk.start + chunk.count) // size):
+                self.pool.publish(sequence.blocks[index], self._key(sequence, index))
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence that ended, failed or was cancelled, and take back its blocks."""
@@ -83,6 +114,32 @@ class Scheduler:
             self.waiting.remove(sequence)
         self.pool.release(sequence.blocks)
 
+    def _queue(self, sequence: Sequence) -> None:
+        insort(self.waiting, sequence, key=_rank)
+
+    def _key(self, sequence: Sequence, index: int) -> Key:
+        size = self.pool.block_size
+        while len(sequence.keys) <= index:
+            at = len(sequence.keys)
+            before = sequence.keys[-1] if sequence.keys else b""
+            sequence.keys.append(block_key(before, sequence.tokens[at * size : (at + 1) * size]))
+        return sequence.keys[index]
+
+    def _reuse(self, sequence: Sequence) -> None:
+        """Begin with blocks that hold its first tokens already; its last token is always run, for what follows it."""
+        if sequence.reuse:
+            whole = (len(sequence.tokens) - 1) // self.pool.block_size
+            sequence.blocks = self.pool.find([self._key(sequence, index) for index in range(whole)])
+            sequence.computed = len(sequence.blocks) * self.pool.block_size
+            self.reused_tokens += sequence.computed
+
+    def _yield_to_better(self) -> None:
+        """Where the next in line is of better priority than the last that runs, that one makes way."""
+        while self.waiting and self.running and self.waiting[0].priority < self.running[-1].priority:
+            if self._may_admit():
+                return
+            self._preempt(self.running[-1])
+
     def _may_admit(self) -> bool:
         """Room for all tokens of the next in line and one more: admitting it for its first chunk only would soon
         preempt it again."""
@@ -91,11 +148,11 @@ class Scheduler:
         return self.pool.blocks_for(len(self.waiting[0].tokens) + 1) <= self.pool.free or not self.running
 
     def _make_room(self, sequence: Sequence, count: int) -> bool:
-        """Blocks for `count` more tokens, if need be from newer sequences; False when it had to give up its own."""
+        """Blocks for `count` more tokens, if need be from those behind it; False when it had to give up its own."""
         while not self.pool.grow(sequence.blocks, sequence.computed + count):
-            newest = self.running[-1]
-            self._preempt(newest)
-            if newest is sequence:
+            last = self.running[-1]
+            self._preempt(last)
+            if last is sequence:
                 return False
         return True
 
@@ -104,7 +161,11 @@ class Scheduler:
         self.running.remove(sequence)
         self.pool.release(sequence.blocks)
         sequence.computed = 0
-        self.waiting.appendleft(sequence)
+        self._queue(sequence)
+
+
+def _rank(sequence: Sequence) -> tuple[int, int]:
+    return sequence.rank
 
 
 def _advance(sequence: Sequence, count: int) -> Chunk:

@@ -1,7 +1,9 @@
 """The engine against the slow reference, and what it does when blocks run out, clients leave or a batch fails."""
 
 import threading
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from serving.engine import Limits, TorchEngine
 from serving.engine_protocol import EngineClosed
+from serving.request import Failure
 from serving.runner import Runner
 from serving.scheduler import Chunk
 from tests.serving.world import LIMITS, Mailbox, engine, request, slow_greedy, text_of, tokens_of
@@ -72,6 +75,36 @@ def test_answers_survive_preemption(model: Transformer) -> None:
         served.submit(request(str(index), prompt), mailbox.put)
     expect_reference(model, mailboxes, 12)
     assert served.stats().preemptions > 0
+    assert served.stats().used_blocks == 0
+    served.abort()
+
+
+def test_answers_that_begin_with_blocks_of_others_are_the_same(model: Transformer) -> None:
+    """Again and again, one after the other and together: what is reused is what would have been computed."""
+    served, base = engine(model), list(range(40, 73))
+    prompts = [base, base + [5], base[:30] + [6] * 9, base, base[:8]]
+    for _ in range(2):
+        mailboxes = [Mailbox() for _ in prompts]
+        for index, (prompt, mailbox) in enumerate(zip(prompts, mailboxes, strict=True)):
+            served.submit(request(f"{index}", prompt), mailbox.put)
+        for prompt, mailbox in zip(prompts, mailboxes, strict=True):
+            assert tokens_of(mailbox.answer()) == slow_greedy(model, prompt, 12, tiny.tokenizer().end_id)
+    assert served.scheduler.reused_tokens > 100
+    assert served.stats().used_blocks == 0
+    served.abort()
+
+
+def test_an_answer_that_is_late_fails_and_the_others_go_on(model: Transformer) -> None:
+    runner = Gated(model)
+    served, late, other = TorchEngine(runner, tiny.tokenizer(), LIMITS), Mailbox(), Mailbox()
+    served.submit(request("other", PROMPTS[2]), other.put)
+    served.submit(replace(request("late", PROMPTS[1]), deadline=time.monotonic()), late.put)
+    runner.proceed.release(1_000)
+    failure = late.events.get(timeout=30)
+    while not isinstance(failure, Failure):  # it may have begun within the same moment
+        failure = late.events.get(timeout=30)
+    assert failure.late
+    assert tokens_of(other.answer()) == slow_greedy(model, PROMPTS[2], 12, tiny.tokenizer().end_id)
     assert served.stats().used_blocks == 0
     served.abort()
 
