@@ -82,7 +82,7 @@ def test_answers_survive_preemption(model: Transformer) -> None:
 def test_answers_that_begin_with_blocks_of_others_are_the_same(model: Transformer) -> None:
     """Again and again, one after the other and together: what is reused is what would have been computed."""
     served, base = engine(model), list(range(40, 73))
-    prompts = [base, base + [5], base[:30] + [6] * 9, base, base[:8]]
+    prompts = [base, [*base, 5], [*base[:30], *[6] * 9], base, base[:8]]
     for _ in range(2):
         mailboxes = [Mailbox() for _ in prompts]
         for index, (prompt, mailbox) in enumerate(zip(prompts, mailboxes, strict=True)):
