@@ -25,7 +25,7 @@ ROWS_AT_ONCE = 16
 
 @torch.no_grad()
 def by_domain(model: Transformer, rows: Rows) -> dict[str, float]:
-    """accuracy/<domain> in % and loss/<domain> in nat per token, over all rows."""
+    """accuracy/<domain> in % and loss/<domain> in nat per token, over all rows; of the domains that they hold."""
     right, losses, domains = [], [], []
     for numbers in torch.split(torch.arange(len(rows)), ROWS_AT_ONCE):
         batch = rows.take(numbers.numpy())
@@ -37,6 +37,8 @@ def by_domain(model: Transformer, rows: Rows) -> dict[str, float]:
     found: dict[str, float] = {}
     for number, domain in enumerate(DOMAINS):
         here = torch.cat(domains) == number
+        if not bool(here.any()):
+            continue
         found[f"accuracy/{domain}"] = 100 * masked_mean(torch.cat(right), here).item()
         found[f"loss/{domain}"] = masked_mean(torch.cat(losses), here).item()
     return found

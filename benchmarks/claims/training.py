@@ -1,6 +1,6 @@
 """Training the nano network on the mixture of all domains, for experiments with its experts.
 
-It is the fine-tuning stage's own batches, objective and schedule, without run folder and snapshots, in float32.
+It is the fine-tuning stage's own batches, objective, optimizer and schedule, without run folder and snapshots, in float32.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,10 +8,12 @@ from functools import cache
 from typing import Protocol
 
 import torch
+from torch import nn
 
 from benchmarks.claims.dataset import nano_dataset
 from trainer.data.rows import Batch, Rows, open_rows
 from trainer.engine.loop import learning_rate
+from trainer.engine.precision import MasterOptimizer
 from trainer.engine.specialists import Specialists
 from trainer.model.capacity import Room
 from trainer.model.transformer import Output, Transformer
@@ -55,8 +57,8 @@ def new_network(spec: SftSpec) -> Transformer:
 def train(spec: SftSpec, model: Transformer, capacity: Capacity | None = None, watch: Watch | None = None) -> None:
     """Take the spec's steps; `watch` sees each one's output before the weights change."""
     specialists = Specialists(spec.specialists, model) if spec.specialists else None
-    parameters = [*model.parameters(), *(specialists.heads.parameters() if specialists else ())]
-    optimizer = torch.optim.AdamW(parameters, lr=spec.optimizer.lr, betas=spec.optimizer.betas)
+    trained = nn.ModuleDict({"network": model} | ({"heads": specialists.heads} if specialists else {}))
+    optimizer = MasterOptimizer(trained, spec.optimizer)
     memory = {"drawn": {SOURCE: 0.0}, "owed": {SOURCE: 0.0}}
     for step in range(spec.steps):
         batch = draw(spec, {SOURCE: mixed_rows("train")}, spec.phases[0], memory)
@@ -69,9 +71,5 @@ def train(spec: SftSpec, model: Transformer, capacity: Capacity | None = None, w
             capacity.observe(output, batch)
         if watch:
             watch(step, output, batch, rooms)
-        optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(parameters, spec.optimizer.clip)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(spec.optimizer, step / spec.steps)
-        optimizer.step()
+        optimizer.step(learning_rate(spec.optimizer, step / spec.steps))
