@@ -1,6 +1,7 @@
 """Training the nano network on the mixture of all domains, for experiments with its experts.
 
-It is the fine-tuning stage's own batches, objective, optimizer and schedule, without run folder and snapshots, in float32.
+It is the fine-tuning stage's own batches, objective, optimizer and schedule, without run folder and snapshots, in
+float32.
 """
 
 from collections.abc import Callable, Sequence

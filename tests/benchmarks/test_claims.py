@@ -147,7 +147,7 @@ def test_accuracy_and_loss_by_domain_are_those_of_each_token(tmp_path: Path) -> 
                 right.append(float(logits[row, place].argmax() == target))
     assert found["loss/code"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
     assert found["accuracy/code"] == pytest.approx(100 * sum(right) / len(right), rel=1e-5)
-    assert found["accuracy/general"] == 0, "the tiny rows hold code only"
+    assert "accuracy/general" not in found, "the tiny rows hold code only"
 
 
 def test_what_this_machine_cannot_measure_has_no_figure_but_its_details() -> None:
