@@ -25,8 +25,7 @@ def pip(path: Path, *arguments: str) -> None:
 
 
 def llama(path: Path) -> None:
-    """llama.cpp is built here, without its tests, by as many compilers at once as there are cores (its default takes all
-    memory)."""
+    """llama.cpp is built here, without its tests, by one compiler a core: its default starts all at once."""
     packages = environment(path)
     os.environ["CMAKE_BUILD_PARALLEL_LEVEL"] = str(os.cpu_count())
     os.environ["CMAKE_ARGS"] = "-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF"
