@@ -1,4 +1,4 @@
-"""TorchEngine: step = schedule -> run -> postprocess, in a thread of its own."""
+"""TorchEngine: step = schedule -> run -> postprocess, over and over."""
 
 import logging
 import queue
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from typing import Self
 
 from torch import Tensor
 
@@ -62,6 +63,9 @@ class _Wake:
 class TorchEngine:
     """Continuous batching over `trainer.model`; no request waits for another to end.
 
+    Somebody must `run` it. In a process of its own that is the main thread: another thread's arithmetic takes half as
+    long again, since each thread that computes has a pool of helpers, and pools that are more than the cores sleep.
+
     Args:
         after_step: called in the engine's thread when all events of a step are emitted.
     """
@@ -76,8 +80,12 @@ class TorchEngine:
         self._inbox: queue.SimpleQueue[_Submit | _Cancel | _Wake] = queue.SimpleQueue()
         self._lock = threading.Lock()  # orders submit before close
         self._closed = self._aborted = False
-        self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
-        self._thread.start()
+        self._ended = threading.Event()
+
+    def start(self) -> Self:
+        """Run in a thread of its own."""
+        threading.Thread(target=self.run, name="engine", daemon=True).start()
+        return self
 
     # -- from any thread -------------------------------------------------------------------------------------------
 
@@ -96,7 +104,7 @@ class TorchEngine:
         self._inbox.put(_Wake())
 
     def join(self) -> None:
-        self._thread.join()
+        self._ended.wait()
 
     def abort(self) -> None:
         with self._lock:
@@ -105,7 +113,7 @@ class TorchEngine:
         self.join()
 
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        return not self._ended.is_set()
 
     def stats(self) -> Stats:
         pool, scheduler = self.scheduler.pool, self.scheduler
@@ -114,7 +122,8 @@ class TorchEngine:
 
     # -- the engine's thread ---------------------------------------------------------------------------------------
 
-    def _loop(self) -> None:
+    def run(self) -> None:
+        """Answer requests until the engine is closed and all are answered, or it is aborted."""
         try:
             while not self._aborted:
                 self._read_inbox()
@@ -125,12 +134,13 @@ class TorchEngine:
                 elif self._closed and self._inbox.empty():
                     return
         finally:
-            # Also when a defect ends this thread: nobody may wait for an answer that cannot come.
+            # Also when a defect ends the loop: nobody may wait for an answer that cannot come.
             with self._lock:
                 self._closed = True
             self._read_inbox()
             self._fail(list(self._live.values()), "the engine has stopped; try again")
             self._after_step()
+            self._ended.set()
 
     def _read_inbox(self) -> None:
         """Take in what has arrived; with nothing to do, wait for it."""

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import torch
 
+from serving.engine import TorchEngine
 from serving.engine_messages import Abort, Cancel, Close, Ended, Events, Ready, Refused, Submit
 from serving.engine_protocol import EngineClosed, Served
-from serving.loader import load_export
+from serving.loader import load_engine
 from serving.request import Event, Failure
 from serving.settings import Settings
 from trainer.memory import keep_freed_memory
@@ -29,22 +30,29 @@ class Worker:
         self._connection = connection
         self._step: Batch = []
         self._outbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._sent = threading.Event()
 
     def run(self, export: Path, settings: Settings) -> int:
         try:
-            served = load_export(export, settings, self._flush)
+            served = load_engine(export, settings, self._flush)
         except ValueError as error:
             self._connection.send(Refused(str(error)))
             return 1
         self._connection.send(Ready(served.context, served.vocab_size, served.created))
-        for target in (self._send, self._wait):
+        assert isinstance(served.engine, TorchEngine)
+        for target in (self._send, self._listen):
             threading.Thread(target=target, args=(served,), daemon=True).start()
+        served.engine.run()
+        self._outbox.put(None)
+        self._sent.wait()
+        return 0
+
+    def _listen(self, served: Served) -> None:
         try:
             while True:
                 self._obey(served, self._connection.recv())
         except (EOFError, OSError):
             served.engine.abort()
-        return 0
 
     def _obey(self, served: Served, message: object) -> None:
         match message:
@@ -65,17 +73,15 @@ class Worker:
         batch, self._step = self._step, []
         self._outbox.put(batch)
 
-    def _wait(self, served: Served) -> None:
-        served.engine.join()
-        self._outbox.put(None)
-
     def _send(self, served: Served) -> None:
         try:
             while (batch := self._outbox.get()) is not None:
                 self._connection.send(Events(batch, served.engine.stats()))
             self._connection.send(Ended())
         except OSError:
-            return  # nobody is there any more; `run` learns it too
+            return  # nobody is there any more; `_listen` learns it too
+        finally:
+            self._sent.set()
 
 
 def main() -> int:

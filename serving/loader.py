@@ -11,10 +11,12 @@ from torch import Tensor
 
 from serving.engine import Limits, TorchEngine
 from serving.engine_protocol import Served
+from serving.kernel_model import KernelTransformer, fits
+from serving.kernels import kernels
 from serving.packed_matrix import Bf16Matrix, Int8Matrix, buckets
 from serving.packed_model import PackedTransformer
 from serving.parity import TOLERANCE_FILE, Forward, check_parity, read_record
-from serving.runner import Runner
+from serving.runner import Network, Runner
 from serving.scheduler import Chunk, Sequence
 from serving.settings import Settings
 from trainer.artifacts import file_sha256, folder_hashes
@@ -24,8 +26,16 @@ from trainer.model.mixtral import load_model, read_config
 from trainer.model.transformer import Transformer
 
 
-def load_export(export: Path, settings: Settings, after_step: Callable[[], None] = lambda: None) -> Served:
-    """Verify, load, check parity through the very path that answers, warm up, start; in this process.
+def load_export(export: Path, settings: Settings) -> Served:
+    """`load_engine`, running in a thread of this process."""
+    served = load_engine(export, settings)
+    assert isinstance(served.engine, TorchEngine)
+    served.engine.start()
+    return served
+
+
+def load_engine(export: Path, settings: Settings, after_step: Callable[[], None] = lambda: None) -> Served:
+    """Verify, load, check parity through the very path that answers, warm up; the engine is still to be run.
 
     Raises:
         ValueError: the export is incomplete, damaged, or does not compute what was trained; or it does not fit.
@@ -98,7 +108,7 @@ def _torch_engine(
 
 
 @torch.inference_mode()
-def as_served(model: Transformer, dtype: str) -> Transformer | PackedTransformer:
+def as_served(model: Transformer, dtype: str) -> Network:
     """The float32 network in the numbers it is to answer in, laid out for a CPU where it runs on one.
 
     Raises:
@@ -107,9 +117,11 @@ def as_served(model: Transformer, dtype: str) -> Transformer | PackedTransformer
     on_cpu = model.embed_tokens.weight.device.type == "cpu"
     if dtype == "int8" and not on_cpu:
         raise ValueError("OCTAVO_SERVING_DTYPE int8 is for CPUs; set bfloat16, or OCTAVO_SERVING_DEVICE to cpu")
-    if on_cpu and dtype != "float32":
-        return PackedTransformer(model, Int8Matrix if dtype == "int8" else Bf16Matrix)
-    return model.to(getattr(torch, dtype))
+    if not on_cpu or dtype == "float32":
+        return model.to(getattr(torch, dtype))
+    if fits(model.config) and kernels() is not None:
+        return KernelTransformer(model, getattr(torch, dtype))
+    return PackedTransformer(model, Int8Matrix if dtype == "int8" else Bf16Matrix)
 
 
 def _device(settings: Settings) -> torch.device:
@@ -147,9 +159,11 @@ def _prove(model: Transformer, export: Path, limits: Limits) -> None:
 
 
 def _warm_up(runner: Runner, limits: Limits) -> None:
-    """The first batches of a process are slow (kernels are chosen, memory is taken): not on a client's time. One batch
-    of every number of tokens that a CPU's kernels are built for."""
-    sizes = buckets(limits.max_batch_tokens) if isinstance(runner.model, PackedTransformer) else [limits.block_size]
+    """The first batches of a process are slow (kernels are chosen, memory is taken): not on a client's time. With
+    torch's own kernels for a CPU, a batch of every number of tokens that they are built for."""
+    sizes = buckets(limits.max_batch_tokens)
+    if not isinstance(runner.model, PackedTransformer):
+        sizes = [1, limits.max_batch_tokens]
     blocks = list(range(min(limits.num_blocks, -(-sizes[-1] // limits.block_size))))
     sequence = Sequence("warm-up", [0] * len(blocks) * limits.block_size, blocks)
     for size in sizes:

@@ -28,9 +28,7 @@ class Rows(NamedTuple):
 
 
 class Matrix(Protocol):
-    """A packed weight [N, D]. `crowd`: up to so many choices an expert, one product with all experts is the faster."""
-
-    crowd: int
+    """A packed weight [N, D]."""
 
     def __init__(self, weight_ND: Tensor) -> None: ...
 
@@ -42,8 +40,6 @@ class Matrix(Protocol):
 
 
 class Bf16Matrix:
-    crowd = 4
-
     def __init__(self, weight_ND: Tensor) -> None:
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight_ND.bfloat16().contiguous(), None)
 
@@ -59,7 +55,6 @@ class Int8Matrix:
     """Rounded to the nearest of 255 steps of each output's largest weight. A few rows are multiplied as they are by
     integers converted on the way; more are rounded to integers themselves."""
 
-    crowd = 8
     FEW = 2
 
     def __init__(self, weight_ND: Tensor) -> None:

@@ -1,8 +1,8 @@
-"""The network as a CPU answers with it: weights laid out for its matrix kernels, few and large operations a layer.
+"""The network as a CPU without compiled kernels answers with it: weights laid out for torch's own, few and large
+operations a layer.
 
 The mathematics is `trainer.model`'s, which tests compare it with; only the order of the arithmetic differs. Each norm's
-weight is folded into the matrices behind it. Weights are packed several times, for few, some and many tokens, since no
-one layout is fast for all: twice in bfloat16, three times in 8 bits.
+weight is folded into the matrices behind it.
 
 Shapes: T tokens, padded to a `bucket`, D hidden size, N heads of queries, keys and values together, K width of a head,
 E experts, k of them a token, R = T·k, F width of an expert, G = 2F.
@@ -28,18 +28,15 @@ class PackedCache(Protocol):
 
 
 class PackedExperts:
-    """All experts of a layer. How they are multiplied depends on how many tokens there are: few touch few experts,
-    some touch nearly all of them, and then one product with all is faster than one with each."""
+    """All experts of a layer, each multiplied with the tokens that chose it."""
 
     def __init__(self, block: Block, matrix: type[Matrix], config: ModelConfig) -> None:
         norm_D, moe = block.post_attention_layernorm.weight, block.moe
-        self.top_k, self.num_experts, self.crowd = config.num_experts_per_tok, config.num_local_experts, matrix.crowd
+        self.top_k = config.num_experts_per_tok
         self.router_DE = (moe.router.weight * norm_D).float().t().contiguous()
         gate_up_EGD = moe.gate_up_EGD * norm_D
         self.gate_up = [matrix(weight_GD) for weight_GD in gate_up_EGD]
         self.down = [matrix(weight_DF) for weight_DF in moe.down_EDF]
-        self.all_gate_up = matrix(gate_up_EGD.flatten(0, 1))
-        self.all_down = matrix(moe.down_EDF.transpose(0, 1).flatten(1))
 
     def __call__(self, h_TD: Tensor, real: int) -> tuple[Tensor, Tensor, Routing]:
         """What the experts add, the router's logits and the routing; rows from `real` on are padding."""
@@ -47,23 +44,8 @@ class PackedExperts:
         best_Tk, choices_Tk = logits_TE.topk(self.top_k, dim=-1)
         # The softmax over all experts, renormalised over the best, is the softmax over the best.
         routing = Routing(best_Tk.softmax(dim=-1), choices_Tk)
-        return self._mix(h_TD, routing, real), logits_TE, routing
-
-    def _mix(self, h_TD: Tensor, routing: Routing, real: int) -> Tensor:
-        if real == 1:
-            return self.by_token(h_TD, routing)
-        if self.num_experts <= real * self.top_k <= self.crowd * self.num_experts:
-            return self.at_once(h_TD, routing)
-        return self.sorted(h_TD, routing, real)
-
-    def at_once(self, h_TD: Tensor, routing: Routing) -> Tensor:
-        """Every expert with every token; those not chosen weigh nothing."""
-        weights_TE = h_TD.new_zeros(len(h_TD), self.num_experts)
-        weights_TE.scatter_(1, routing.choices_Tk, routing.weights_Tk.to(h_TD.dtype))
-        gate_up_TEG = self.all_gate_up(self.all_gate_up.rows(h_TD)).view(len(h_TD), self.num_experts, -1)
-        gate_TEF, up_TEF = gate_up_TEG.chunk(2, dim=2)
-        hidden_TEF = F.silu(gate_TEF).mul_(up_TEF).mul_(weights_TE.unsqueeze(2))
-        return self.all_down(self.all_down.rows(hidden_TEF.flatten(1)))
+        y_TD = self.by_token(h_TD, routing) if real == 1 else self.sorted(h_TD, routing, real)
+        return y_TD, logits_TE, routing
 
     def _expert(self, expert: int, rows: Rows) -> Tensor:
         gate_up_RG = self.gate_up[expert](rows)
@@ -144,11 +126,13 @@ def rotate_packed(x_TNK: Tensor, cos_TNK: Tensor, sin_TNK: Tensor) -> Tensor:
 
 
 class PackedTransformer:
-    """`Transformer` for inference over a paged cache; called like it, but for the cache's protocol."""
+    """`Transformer` for inference over a paged cache."""
+
+    pads = True
+    dtype = torch.bfloat16
 
     def __init__(self, model: Transformer, matrix: type[Matrix]) -> None:
         self.config = model.config
-        self.dtype = torch.bfloat16
         self.embedding_VD = model.embed_tokens.weight.detach().bfloat16()
         self.norm_D = model.norm.weight.detach().bfloat16()
         self.blocks = [PackedBlock(cast(Block, block), matrix, model.config) for block in model.layers]

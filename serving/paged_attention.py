@@ -7,6 +7,7 @@ heads first, so that what is gathered for N sequences is two contiguous batches 
 
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,10 +29,14 @@ class BlockStore:
         shape = (2 * config.num_key_value_heads, num_blocks + 1, block_size * config.head_dim)
         self.layers = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
 
+    def slots(self, layer: int) -> Tensor:
+        """Keys, then values, of every slot, [2G, slots, K]."""
+        cache = self.layers[layer]
+        return cache.view(len(cache), -1, self.config.head_dim)
+
     def write(self, layer: int, slots_T: Tensor, kv_TGK: Tensor) -> None:
         """Keys and values [T, 2G, K]."""
-        cache = self.layers[layer]
-        cache.view(len(cache), -1, self.config.head_dim).index_copy_(1, slots_T, kv_TGK.transpose(0, 1))
+        self.slots(layer).index_copy_(1, slots_T, kv_TGK.transpose(0, 1))
 
     def read(self, layer: int, table_NM: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [G·N, S, K] of the blocks of N sequences, M blocks each."""
@@ -47,6 +52,7 @@ class _Group:
     first: int
     end: int
     table_NM: Tensor
+    ends_N: Tensor  # tokens of each sequence, the new ones included
     bias_NLS: Tensor
 
 
@@ -64,11 +70,11 @@ class PagedBatch:
         slots = [slot for chunk in chunks for slot in _slots(chunk, store.block_size)]
         self.padding = padded - len(slots)
         self.slots_T = torch.tensor(slots + [store.scratch_slot] * self.padding, device=device)
-        decoding = sum(chunk.count == 1 for chunk in chunks)
-        assert all(chunk.count == 1 for chunk in chunks[:decoding]), "chunks of one token come first"
-        self.groups = [self._group(0, chunks[:decoding])] if decoding else []
-        first = decoding
-        for chunk in chunks[decoding:]:
+        self.decoding = sum(chunk.count == 1 for chunk in chunks)
+        assert all(chunk.count == 1 for chunk in chunks[: self.decoding]), "chunks of one token come first"
+        self.groups = [self._group(0, chunks[: self.decoding])] if self.decoding else []
+        first = self.decoding
+        for chunk in chunks[self.decoding :]:
             self.groups.append(self._group(first, [chunk]))
             first += chunk.count
 
@@ -83,7 +89,23 @@ class PagedBatch:
         """Attention [T, H·K] of rotated queries and keys, and values; the new keys and values are stored."""
         heads = self.store.config.num_attention_heads
         self.store.write(layer, self.slots_T, qkv_TNK[:, heads:])
-        parts = [self._attend_group(layer, group, qkv_TNK[group.first : group.end, :heads]) for group in self.groups]
+        return self._attend_groups(layer, qkv_TNK[:, :heads], self.groups)
+
+    def rotate_and_attend(self, layer: int, qkv_TNK: Tensor, rotary: tuple[Tensor, Tensor], kernels: Any) -> Tensor:
+        """The same for queries and keys that are not rotated yet, by the kernels of layers.cpp."""
+        config, store = self.store.config, self.store.slots(layer)
+        kernels.rotate_and_store(qkv_TNK, *rotary, store, self.slots_T)
+        if not self.decoding:
+            return self._attend_groups(layer, qkv_TNK[:, : config.num_attention_heads], self.groups)
+        first, *others = self.groups
+        window = config.sliding_window or 0
+        out_ND: Tensor = kernels.attend(qkv_TNK, store, first.table_NM, first.ends_N, self.store.block_size, window)
+        if not others:
+            return out_ND
+        return torch.cat((out_ND, self._attend_groups(layer, qkv_TNK[:, : config.num_attention_heads], others)))
+
+    def _attend_groups(self, layer: int, q_THK: Tensor, groups: Items[_Group]) -> Tensor:
+        parts = [self._attend_group(layer, group, q_THK[group.first : group.end]) for group in groups]
         if self.padding:
             parts.append(parts[0].new_zeros(self.padding, parts[0].shape[1]))
         return torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -113,8 +135,8 @@ class PagedBatch:
         seen_NLS = key_S <= query_NL1
         if self.store.config.sliding_window is not None:
             seen_NLS &= query_NL1 - key_S < self.store.config.sliding_window
-        end = first + sum(chunk.count for chunk in chunks)
-        return _Group(first, end, torch.tensor(table, device=self.device), as_bias(seen_NLS, self.dtype))
+        end, ends_N = first + sum(chunk.count for chunk in chunks), torch.tensor(ends, device=self.device)
+        return _Group(first, end, torch.tensor(table, device=self.device), ends_N, as_bias(seen_NLS, self.dtype))
 
 
 def _slots(chunk: Chunk, block_size: int) -> list[int]:

@@ -5,22 +5,25 @@ from collections.abc import Sequence as Items
 import torch
 from torch import Tensor
 
+from serving.kernel_model import KernelTransformer
 from serving.packed_matrix import bucket
 from serving.packed_model import PackedTransformer
 from serving.paged_attention import BlockStore, PagedBatch
 from serving.scheduler import Chunk
 from trainer.model.transformer import Output, Transformer
 
+Network = Transformer | PackedTransformer | KernelTransformer
+
 
 class Runner:
     """The network with its KV cache. All tokens of a batch are one flat row, so experts see them together."""
 
-    def __init__(self, model: Transformer | PackedTransformer, num_blocks: int, block_size: int) -> None:
+    def __init__(self, model: Network, num_blocks: int, block_size: int) -> None:
         self.model = model
-        if isinstance(model, PackedTransformer):
-            self.device, self.dtype = torch.device("cpu"), model.dtype
-        else:
+        if isinstance(model, Transformer):
             self.device, self.dtype = model.embed_tokens.weight.device, model.embed_tokens.weight.dtype
+        else:
+            self.device, self.dtype = torch.device("cpu"), model.dtype
         self.store = BlockStore(model.config, num_blocks, block_size, self.dtype, self.device)
 
     @torch.inference_mode()
@@ -41,15 +44,13 @@ class Runner:
         """Hidden states [1, T, D] of all tokens of the batch; chunks of one token must come first."""
         tokens = [token for c in chunks for token in c.sequence.tokens[c.start : c.start + c.count]]
         positions = [position for c in chunks for position in range(c.start, c.start + c.count)]
-        if isinstance(self.model, PackedTransformer):
-            padding = [0] * (bucket(len(tokens)) - len(tokens))
-            cache = PagedBatch(self.store, chunks, len(tokens) + len(padding), self.dtype, self.device)
-            return self.model(
-                torch.tensor(tokens + padding), torch.tensor(positions + padding), cache, real=len(tokens)
+        if isinstance(self.model, Transformer):
+            output: Output = self.model(
+                torch.tensor([tokens], device=self.device),
+                positions_BL=torch.tensor([positions], device=self.device),
+                cache=PagedBatch(self.store, chunks, len(tokens), self.dtype, self.device),
             )
-        output: Output = self.model(
-            torch.tensor([tokens], device=self.device),
-            positions_BL=torch.tensor([positions], device=self.device),
-            cache=PagedBatch(self.store, chunks, len(tokens), self.dtype, self.device),
-        )
-        return output
+            return output
+        padding = [0] * (bucket(len(tokens)) - len(tokens)) if self.model.pads else []
+        cache = PagedBatch(self.store, chunks, len(tokens) + len(padding), self.dtype, self.device)
+        return self.model(torch.tensor(tokens + padding), torch.tensor(positions + padding), cache, real=len(tokens))

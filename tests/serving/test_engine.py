@@ -52,7 +52,7 @@ def test_batched_greedy_answers_equal_the_slow_reference(window: int | None) -> 
     """Arrivals are staggered: each joins after another step of those before."""
     model = tiny.network(tiny.config(sliding_window=window))
     runner = Gated(model)
-    served = TorchEngine(runner, tiny.tokenizer(), LIMITS)
+    served = TorchEngine(runner, tiny.tokenizer(), LIMITS).start()
     mailboxes = []
     for index, prompt in enumerate(PROMPTS):
         mailboxes.append(Mailbox())
@@ -96,7 +96,7 @@ def test_answers_that_begin_with_blocks_of_others_are_the_same(model: Transforme
 
 def test_an_answer_that_is_late_fails_and_the_others_go_on(model: Transformer) -> None:
     runner = Gated(model)
-    served, late, other = TorchEngine(runner, tiny.tokenizer(), LIMITS), Mailbox(), Mailbox()
+    served, late, other = TorchEngine(runner, tiny.tokenizer(), LIMITS).start(), Mailbox(), Mailbox()
     served.submit(request("other", PROMPTS[2]), other.put)
     served.submit(replace(request("late", PROMPTS[1]), deadline=time.monotonic()), late.put)
     runner.proceed.release(1_000)
@@ -158,7 +158,7 @@ def test_logprobs_are_those_of_the_network(model: Transformer) -> None:
 
 def test_a_cancelled_request_frees_its_blocks_and_emits_nothing_more(model: Transformer) -> None:
     runner = Gated(model)
-    served = TorchEngine(runner, tiny.tokenizer(), LIMITS)
+    served = TorchEngine(runner, tiny.tokenizer(), LIMITS).start()
     gone, stays = Mailbox(), Mailbox()
     served.submit(request("gone", PROMPTS[2], max_tokens=20), gone.put)
     assert runner.entered.acquire(timeout=30)
@@ -196,7 +196,7 @@ def test_a_failing_batch_ends_its_requests_with_an_error_and_the_engine_goes_on(
 
 def test_a_closed_engine_answers_what_it_took_and_takes_no_more(model: Transformer) -> None:
     runner = Gated(model)
-    served, taken = TorchEngine(runner, tiny.tokenizer(), LIMITS), Mailbox()
+    served, taken = TorchEngine(runner, tiny.tokenizer(), LIMITS).start(), Mailbox()
     served.submit(request("taken", PROMPTS[1]), taken.put)
     assert runner.entered.acquire(timeout=30)
     served.close()
@@ -210,7 +210,7 @@ def test_a_closed_engine_answers_what_it_took_and_takes_no_more(model: Transform
 
 def test_abort_fails_what_is_open(model: Transformer) -> None:
     runner = Gated(model)
-    served, running = TorchEngine(runner, tiny.tokenizer(), LIMITS), Mailbox()
+    served, running = TorchEngine(runner, tiny.tokenizer(), LIMITS).start(), Mailbox()
     served.submit(request("running", PROMPTS[1], max_tokens=40, ignore_end=True), running.put)
     assert runner.entered.acquire(timeout=30)
     runner.proceed.release(2)

@@ -53,7 +53,7 @@ def exported(folder: Path, seed: int = 0, config: ModelConfig | None = None) -> 
 
 
 def engine(model: Transformer, limits: Limits = LIMITS) -> TorchEngine:
-    return TorchEngine(Runner(model, limits.num_blocks, limits.block_size), tiny.tokenizer(), limits)
+    return TorchEngine(Runner(model, limits.num_blocks, limits.block_size), tiny.tokenizer(), limits).start()
 
 
 def request(name: str, prompt: Sequence[int], **params: Any) -> Request:
