@@ -4,7 +4,6 @@ It ends when the engine has ended or the other side is gone.
 """
 
 import logging
-import queue
 import sys
 import threading
 from multiprocessing.connection import Connection
@@ -13,75 +12,72 @@ from pathlib import Path
 import torch
 
 from serving.engine import TorchEngine
-from serving.engine_messages import Abort, Cancel, Close, Ended, Events, Ready, Refused, Submit
-from serving.engine_protocol import EngineClosed, Served
+from serving.engine_messages import Abort, Cancel, Close, Ended, Events, FromEngine, Ready, Refused, Submit
+from serving.engine_protocol import EngineClosed
 from serving.loader import load_engine
 from serving.request import Event, Failure
 from serving.settings import Settings
 from trainer.memory import keep_freed_memory
 
-Batch = list[tuple[str, Event]]
-
 
 class Worker:
-    """An engine and its side of the socket. Events of a step go out together, sent beside the next step."""
+    """An engine and its side of the socket. It runs in the main thread, which also sends what a step has emitted:
+    another thread would take the interpreter from the next step just when that begins."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._step: Batch = []
-        self._outbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
-        self._sent = threading.Event()
+        self._engine: TorchEngine | None = None
+        self._step: list[tuple[str, Event]] = []
+        self._sending = threading.Lock()
 
     def run(self, export: Path, settings: Settings) -> int:
         try:
-            served = load_engine(export, settings, self._flush)
+            served = load_engine(export, settings, self._send_step)
         except ValueError as error:
             self._connection.send(Refused(str(error)))
             return 1
-        self._connection.send(Ready(served.context, served.vocab_size, served.created))
         assert isinstance(served.engine, TorchEngine)
-        for target in (self._send, self._listen):
-            threading.Thread(target=target, args=(served,), daemon=True).start()
+        self._engine = served.engine
+        self._connection.send(Ready(served.context, served.vocab_size, served.created))
+        threading.Thread(target=self._listen, args=(served.engine,), daemon=True).start()
         served.engine.run()
-        self._outbox.put(None)
-        self._sent.wait()
+        self._send(Ended())
         return 0
 
-    def _listen(self, served: Served) -> None:
+    def _listen(self, engine: TorchEngine) -> None:
         try:
             while True:
-                self._obey(served, self._connection.recv())
+                self._obey(engine, self._connection.recv())
         except (EOFError, OSError):
-            served.engine.abort()
+            engine.abort()
 
-    def _obey(self, served: Served, message: object) -> None:
+    def _obey(self, engine: TorchEngine, message: object) -> None:
         match message:
             case Submit(request):
                 try:
-                    served.engine.submit(request, lambda event: self._step.append((request.id, event)))
+                    engine.submit(request, lambda event: self._step.append((request.id, event)))
                 except EngineClosed:
-                    self._outbox.put([(request.id, Failure("the engine has stopped; try again"))])
+                    late = Failure("the engine has stopped; try again")
+                    self._send(Events([(request.id, late)], engine.stats()))
             case Cancel(request_id):
-                served.engine.cancel(request_id)
+                engine.cancel(request_id)
             case Close():
-                served.engine.close()
+                engine.close()
             case Abort():
-                served.engine.abort()
+                engine.abort()
 
-    def _flush(self) -> None:
+    def _send_step(self) -> None:
         """Runs in the engine's thread, which alone emits."""
-        batch, self._step = self._step, []
-        self._outbox.put(batch)
+        events, self._step = self._step, []
+        assert self._engine is not None
+        self._send(Events(events, self._engine.stats()))
 
-    def _send(self, served: Served) -> None:
-        try:
-            while (batch := self._outbox.get()) is not None:
-                self._connection.send(Events(batch, served.engine.stats()))
-            self._connection.send(Ended())
-        except OSError:
-            return  # nobody is there any more; `_listen` learns it too
-        finally:
-            self._sent.set()
+    def _send(self, message: FromEngine) -> None:
+        with self._sending:
+            try:
+                self._connection.send(message)
+            except OSError:
+                return  # nobody is there any more; `_listen` learns it too
 
 
 def main() -> int:

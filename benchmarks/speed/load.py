@@ -91,5 +91,5 @@ async def _run(endpoint: Endpoint, prompts: Sequence[Sequence[int]], clients: in
 
 
 def put_load(endpoint: Endpoint, prompts: Sequence[Sequence[int]], clients: int, max_tokens: int) -> Load:
-    """Ask every prompt once, `clients` at a time. Answers have `max_tokens` tokens each, since no end token ends them."""
+    """Ask every prompt once, `clients` at a time. No end token ends an answer, so each has `max_tokens` tokens."""
     return asyncio.run(_run(endpoint, prompts, clients, max_tokens))

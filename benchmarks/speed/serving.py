@@ -28,15 +28,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from serving.export.gguf import write_gguf
 
 from benchmarks.machine import commit, hardware, today
 from benchmarks.speed.load import Endpoint, Load, put_load
-from serving.export.hugging_face import write_export
+from serving.export.hugging_face import read_weights, write_export
 from trainer.artifacts import new_folder, write_atomic
 from trainer.data.tokenizer import Tokenizer
-from trainer.model.mixtral import save_weights
+from trainer.model.mixtral import read_config, save_weights
 from trainer.model.presets import preset
 from trainer.model.transformer import Transformer
+from trainer.spec import GgufNumbers
 
 RESULTS = Path(__file__).parent.parent / "results" / "serving.json"
 PROMPT_TOKENS, NEW_TOKENS = 128, 64
@@ -83,6 +85,13 @@ def make_export(folder: Path) -> Path:
     return folder / "export"
 
 
+def make_gguf(folder: Path, export: Path, numbers: GgufNumbers) -> Path:
+    """The same in llama.cpp's layout."""
+    path = folder / f"{numbers}.gguf"
+    write_gguf(path, read_config(export), read_weights(export, torch.float32), Tokenizer.load(export), numbers)
+    return path
+
+
 def engines(parsed: argparse.Namespace, folder: Path, export: Path, port: int) -> Iterator[Engine]:
     """Ours, and the peers that are installed."""
     home = folder / "home"
@@ -97,13 +106,13 @@ def engines(parsed: argparse.Namespace, folder: Path, export: Path, port: int) -
         environment = {"OCTAVO_HOME": str(home), "OCTAVO_SERVING_PORT": str(port), "OCTAVO_SERVING_DTYPE": dtype}
         yield Engine(name, [sys.executable, "-m", "serving"], environment, "/readyz")
     if parsed.llama:
-        for name, kind in (("llama.cpp bf16", "bf16"), ("llama.cpp q8_0", "q8_0")):
-            path = make_gguf(folder, export, kind)
+        names: tuple[GgufNumbers, ...] = ("bf16", "q8_0")
+        for numbers in names:
             command = [
-                parsed.llama, "-m", str(path), "-t", str(os.cpu_count()), "-np", "32", "-c", "16384", "--port", str(port),
-                "--no-webui",
+                parsed.llama, "-m", str(make_gguf(folder, export, numbers)), "-t", str(os.cpu_count()), "-np", "32",
+                "-c", "16384", "--port", str(port), "--no-webui",
             ]  # fmt: skip
-            yield Engine(name, command, {"LD_LIBRARY_PATH": str(Path(parsed.llama).parent)})
+            yield Engine(f"llama.cpp {numbers}", command, {"LD_LIBRARY_PATH": str(Path(parsed.llama).parent)})
     if parsed.vllm:
         command = [
             parsed.vllm, "-m", "vllm.entrypoints.openai.api_server", "--model", str(export), "--dtype", "bfloat16",
@@ -135,12 +144,13 @@ def running(engine: Engine, port: int, log: Path) -> Iterator[Endpoint]:
             time.sleep(0.2)
         yield Endpoint("127.0.0.1", port, MODEL, KEY)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def _answers(url: str) -> bool:

@@ -1,7 +1,6 @@
 """The networks a CPU answers with compute what the plain one does, with compiled kernels and without: alone, in a
 batch, by token and by chunk.
 
-
 Logits of the small networks here have a standard deviation near 1; bfloat16 has 8 bits, 8-bit weights and inputs are
 rounded to half a 127th of the largest.
 """
@@ -141,7 +140,7 @@ def test_the_network_is_the_plain_one(
 
 @pytest.mark.parametrize(("make", "bound"), NETWORKS)
 def test_a_sequence_does_not_see_the_rest_of_its_batch(model: Transformer, make: Make, bound: float) -> None:
-    """Decoding beside others, of other lengths, and beside a prompt gives what decoding alone gives, but for rounding."""
+    """Decoding beside others, of other lengths, and beside a prompt gives what it gives alone, but for rounding."""
     with torch.inference_mode():
         runner = Runner(make(model), 64, BLOCK)
     generator = torch.Generator().manual_seed(3)
