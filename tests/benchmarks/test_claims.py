@@ -7,7 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.claims import claim_02_long_documents, claim_05_sparse_activation, claim_09_precision, registry
+from benchmarks.claims import claim_02_long_documents as long
+from benchmarks.claims import claim_05_sparse_activation as sparse
+from benchmarks.claims import claim_09_precision, registry
 from benchmarks.claims.__main__ import main
 from benchmarks.claims.claim import Claim, Measurement
 from benchmarks.claims.claim_03_dynamic_capacity import State, StaticCapacity
@@ -29,7 +31,7 @@ def test_every_experiment_loads_under_its_number() -> None:
 
 def test_an_unknown_claim_lists_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--claim", "99"]) == 1
-    assert "no experiment for claim 99 yet; there are experiments for: 3" in capsys.readouterr().err
+    assert "no experiment for claim 99 yet; there are experiments for: 2, 3" in capsys.readouterr().err
 
 
 def test_fewer_than_three_seeds_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,48 +181,55 @@ def test_an_arm_of_the_precision_claim_trains_and_measures(
     assert ("loss_scale" in after) == (arm.precision == "fp16")
 
 
-LONG = claim_02_long_documents.task(layers=2, window=16, chunks=24, facts=6, slots=12, steps=3)
+LONG = long.task(layers=2, window=16, chunks=24, facts=6, slots=12, steps=3)
+
+
+def far_facts(tokens_BL: torch.Tensor, answer_BF: torch.Tensor) -> torch.Tensor:
+    """Where the facts stand that are asked for from far, [B, F/2]."""
+    far_BF = answer_BF[:, : LONG.facts // 2]
+    key_BF, value_BF = (tokens_BL.gather(1, at_BF) for at_BF in (far_BF - 1, far_BF))
+    fact_BF = long.FIRST_FACT + key_BF * long.VALUES + value_BF - long.FIRST_VALUE
+    return (tokens_BL.unsqueeze(1) == fact_BF.unsqueeze(2)).int().argmax(dim=2)
 
 
 def test_a_fact_is_planted_once_before_its_question_and_either_out_of_reach_or_in_the_window() -> None:
-    asked = claim_02_long_documents.documents(LONG, 20, np.random.default_rng(0))
+    asked = long.documents(LONG, 20, np.random.default_rng(0))
     for tokens_L, answer_F in zip(asked.tokens_BL, asked.answer_BF, strict=True):
-        keys_F, values_F = tokens_L[answer_F - 1], tokens_L[answer_F]
-        assert len(set(keys_F.tolist())) == LONG.facts
-        assert (tokens_L[answer_F - 2] == claim_02_long_documents.QUESTION).all()
-        for number, (key, value, answer) in enumerate(zip(keys_F, values_F, answer_F, strict=True)):
-            fact, question = (tokens_L == key).nonzero().flatten().tolist()
-            assert question == answer - 1
-            assert tokens_L[fact + 1] == value
-            reach = 2 * 15 if number < LONG.facts // 2 else 0
-            assert question - (fact + 1) > reach
-            assert reach or question - fact < 16
+        facts_X = ((tokens_L >= long.FIRST_FACT) & (tokens_L < long.FIRST_FILLER)).nonzero().flatten()
+        planted_X = tokens_L[facts_X] - long.FIRST_FACT
+        keys_X, values_X = planted_X // long.VALUES, planted_X % long.VALUES
+        assert len(set(keys_X.tolist())) == LONG.facts == len(keys_X)
+        for number, answer in enumerate(answer_F.tolist()):
+            (at,) = (keys_X == tokens_L[answer - 1]).nonzero().flatten().tolist()
+            assert values_X[at] == tokens_L[answer] - long.FIRST_VALUE
+            back = answer - 1 - int(facts_X[at])
+            assert back > 2 * 15 if number < LONG.facts // 2 else 0 < back < 16
 
 
-def test_only_the_aggregate_lets_a_far_fact_through_and_both_arms_start_alike_within_the_window() -> None:
-    asked = claim_02_long_documents.documents(LONG, 4, np.random.default_rng(1))
-    other = asked.tokens_BL.clone()
-    row_B1 = torch.arange(4).unsqueeze(1)
-    far_BF = asked.answer_BF[:, : LONG.facts // 2]
-    first = claim_02_long_documents.FIRST_VALUE
-    planted_BFL = asked.tokens_BL.unsqueeze(1) == asked.tokens_BL[row_B1, far_BF - 1].unsqueeze(2)
-    value_BF = planted_BFL.int().argmax(dim=2) + 1
-    other[row_B1, value_BF] = first + (other[row_B1, value_BF] - first + 1) % claim_02_long_documents.VALUES
-    seen = {}
+def test_only_the_aggregate_lets_a_far_fact_through() -> None:
+    asked = long.documents(LONG, 4, np.random.default_rng(1))
+    at_BF = far_facts(*asked)
     for aggregate in (False, True):
-        model = claim_02_long_documents.new_network(LONG.config, aggregate, seed=0)
-        logits_BFV, changed_BFV = (
-            claim_02_long_documents.answers(model, asked._replace(tokens_BL=tokens_BL))[0][:, : LONG.facts // 2]
-            for tokens_BL in (asked.tokens_BL, other)
-        )
-        assert torch.equal(logits_BFV, changed_BFV) != aggregate
-        seen[aggregate] = model(asked.tokens_BL[:, :16]).hidden_BLD
-    torch.testing.assert_close(seen[False], seen[True])
+        model = long.new_network(LONG.config, aggregate, seed=0)
+        for number in range(LONG.facts // 2):
+            other_BL = asked.tokens_BL.scatter(1, at_BF[:, number : number + 1], long.FIRST_FILLER)
+            with_it_BV, without_BV = (
+                long.answers(model, asked._replace(tokens_BL=tokens_BL))[0][:, number]
+                for tokens_BL in (asked.tokens_BL, other_BL)
+            )
+            changed_B = (with_it_BV - without_BV).abs().amax(dim=1)
+            assert (changed_B > 1e-4).all() if aggregate else (changed_B < 1e-5).all()
+
+
+def test_without_the_aggregate_the_network_is_the_same_within_the_window() -> None:
+    tokens_BL = long.documents(LONG, 4, np.random.default_rng(1)).tokens_BL[:, :16]
+    bare, whole = (long.new_network(LONG.config, aggregate, seed=0) for aggregate in (False, True))
+    torch.testing.assert_close(bare(tokens_BL).hidden_BLD, whole(tokens_BL).hidden_BLD)
 
 
 def test_the_long_document_claim_measures_both_arms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claim_02_long_documents, "QUICK", LONG)
-    found = claim_02_long_documents.measure(0, quick=True)
+    monkeypatch.setattr(long, "QUICK", LONG)
+    found = long.measure(0, quick=True)
     assert found.before is not None
     assert found.after is not None
     assert len(found.details) == 4
@@ -228,8 +237,8 @@ def test_the_long_document_claim_measures_both_arms(monkeypatch: pytest.MonkeyPa
 
 
 def test_networks_of_claim_5_have_one_size_and_the_shares_that_it_names() -> None:
-    for whole in (claim_05_sparse_activation.QUICK, claim_05_sparse_activation.COARSE):
-        counts = {name: count_parameters(c) for name, c in claim_05_sparse_activation.arms(whole).items()}
+    for whole in (sparse.QUICK, sparse.COARSE):
+        counts = {name: count_parameters(c) for name, c in sparse.arms(whole).items()}
         assert {name: round(100 * c.active / c.total) for name, c in counts.items()} == {
             "dense": 100,
             "35 %": 35,
@@ -241,11 +250,11 @@ def test_networks_of_claim_5_have_one_size_and_the_shares_that_it_names() -> Non
 
 def test_every_network_of_claim_5_trains_and_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = tiny.tokenized_run(tmp_path / "data").artifact("tokens")
-    monkeypatch.setattr(claim_05_sparse_activation, "mixed_rows", lambda split: open_rows(tokens, split)["text"])
-    shape = tiny.config(intermediate_size=72, max_position_embeddings=64)
-    before, after = (claim_05_sparse_activation.experiment(shape, seed=0, steps=steps) for steps in (5, 25))
-    speeds = after.details | claim_05_sparse_activation.decode(claim_05_sparse_activation.arms(shape), seed=0)
-    for name in claim_05_sparse_activation.arms(shape):
+    monkeypatch.setattr(sparse, "mixed_rows", lambda split: open_rows(tokens, split)["text"])
+    shape = tiny.config(intermediate_size=64)
+    before, after = (sparse.experiment(shape, seed=0, steps=steps) for steps in (4, 16))
+    speeds = after.details | sparse.decode(sparse.arms(shape), seed=0)
+    for name in sparse.arms(shape):
         assert after.details[f"{name}: held-out loss"] < before.details[f"{name}: held-out loss"]
         assert speeds[f"{name}: decoding, tokens/s"] > 0
     assert after.before is not None
@@ -254,9 +263,9 @@ def test_every_network_of_claim_5_trains_and_decodes(tmp_path: Path, monkeypatch
 
 
 def test_a_ratio_of_speeds_is_the_median_over_rounds_without_those_that_warm_up() -> None:
-    warm = [{"dense": 9.0, "35 %": 1.0, "12 %": 1.0}] * claim_05_sparse_activation.WARM_ROUNDS
+    warm = [{"dense": 9.0, "35 %": 1.0, "12 %": 1.0}] * sparse.WARM_ROUNDS
     rounds = [{"dense": 4.0 * load, "35 %": 2.0 * load, "12 %": 1.0 * load} for load in (1, 10, 2)]
-    found = claim_05_sparse_activation.compare("training", 100, warm + rounds)
+    found = sparse.compare("training", 100, warm + rounds)
     assert found["training: 12 % over dense, times"] == 4
     assert found["training: 35 % over dense, times"] == 2
     assert found["12 %: training, tokens/s"] == 50
