@@ -71,7 +71,7 @@ def task(layers: int, window: int, chunks: int, facts: int, slots: int, steps: i
 
 # In both more chunks leave the window than there are slots, so that neighbours come to share one.
 QUICK = task(layers=2, window=32, chunks=48, facts=8, slots=24, steps=250)
-FULL = task(layers=3, window=64, chunks=64, facts=8, slots=32, steps=600)
+FULL = task(layers=3, window=64, chunks=64, facts=8, slots=32, steps=400)
 
 
 class Documents(NamedTuple):

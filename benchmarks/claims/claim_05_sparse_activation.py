@@ -151,5 +151,6 @@ CLAIM = Claim(
     after=12.0,
     measure=measure,
     limits="the 3.2 times faster inference is not judged here: decoding is timed one prompt at a time with the "
-    "trainer's own generator, not in a serving engine under load",
+    "trainer's own generator, not in a serving engine under load; losses are those of the first "
+    "steps, at one learning rate for all networks",
 )

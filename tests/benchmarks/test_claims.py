@@ -250,10 +250,10 @@ def test_networks_of_claim_5_have_one_size_and_the_shares_that_it_names() -> Non
 
 def test_every_network_of_claim_5_trains_and_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = tiny.tokenized_run(tmp_path / "data").artifact("tokens")
-    monkeypatch.setattr(sparse, "NEW_TOKENS", 4)
+    monkeypatch.setattr(sparse, "NEW_TOKENS", 2)
     monkeypatch.setattr(sparse, "mixed_rows", lambda split: open_rows(tokens, split)["text"])
     shape = tiny.config(intermediate_size=64)
-    before, after = (sparse.experiment(shape, seed=0, steps=steps) for steps in (4, 16))
+    before, after = (sparse.experiment(shape, seed=0, steps=steps) for steps in (4, 12))
     speeds = after.details | sparse.decode(sparse.arms(shape), seed=0)
     for name in sparse.arms(shape):
         assert after.details[f"{name}: held-out loss"] < before.details[f"{name}: held-out loss"]
