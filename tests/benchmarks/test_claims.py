@@ -1,11 +1,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.claims import claim_02_long_documents as long
+from benchmarks.claims import claim_05_sparse_activation as sparse
 from benchmarks.claims import claim_09_precision, registry
 from benchmarks.claims.__main__ import main
 from benchmarks.claims.claim import Claim, Measurement
@@ -17,7 +20,7 @@ from tests.trainer import tiny
 from trainer.data.rows import Batch, open_rows
 from trainer.engine.dynamic_capacity import DynamicCapacity, capacity_metrics
 from trainer.model.moe import route
-from trainer.model.transformer import Output
+from trainer.model.transformer import Output, count_parameters
 
 
 def test_every_experiment_loads_under_its_number() -> None:
@@ -28,7 +31,7 @@ def test_every_experiment_loads_under_its_number() -> None:
 
 def test_an_unknown_claim_lists_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--claim", "99"]) == 1
-    assert "no experiment for claim 99 yet; there are experiments for: 3" in capsys.readouterr().err
+    assert "no experiment for claim 99 yet; there are experiments for: 2, 3" in capsys.readouterr().err
 
 
 def test_fewer_than_three_seeds_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,3 +179,94 @@ def test_an_arm_of_the_precision_claim_trains_and_measures(
     assert after["heldout_loss"] < before["heldout_loss"]
     assert 0 <= after["zero_gradient_share"] < 1
     assert ("loss_scale" in after) == (arm.precision == "fp16")
+
+
+LONG = long.task(layers=2, window=16, chunks=24, facts=6, slots=12, steps=3)
+
+
+def far_facts(tokens_BL: torch.Tensor, answer_BF: torch.Tensor) -> torch.Tensor:
+    """Where the facts stand that are asked for from far, [B, F/2]."""
+    far_BF = answer_BF[:, : LONG.facts // 2]
+    key_BF, value_BF = (tokens_BL.gather(1, at_BF) for at_BF in (far_BF - 1, far_BF))
+    fact_BF = long.FIRST_FACT + key_BF * long.VALUES + value_BF - long.FIRST_VALUE
+    return (tokens_BL.unsqueeze(1) == fact_BF.unsqueeze(2)).int().argmax(dim=2)
+
+
+def test_a_fact_is_planted_once_before_its_question_and_either_out_of_reach_or_in_the_window() -> None:
+    asked = long.documents(LONG, 20, np.random.default_rng(0))
+    for tokens_L, answer_F in zip(asked.tokens_BL, asked.answer_BF, strict=True):
+        facts_X = ((tokens_L >= long.FIRST_FACT) & (tokens_L < long.FIRST_FILLER)).nonzero().flatten()
+        planted_X = tokens_L[facts_X] - long.FIRST_FACT
+        keys_X, values_X = planted_X // long.VALUES, planted_X % long.VALUES
+        assert len(set(keys_X.tolist())) == LONG.facts == len(keys_X)
+        for number, answer in enumerate(answer_F.tolist()):
+            (at,) = (keys_X == tokens_L[answer - 1]).nonzero().flatten().tolist()
+            assert values_X[at] == tokens_L[answer] - long.FIRST_VALUE
+            back = answer - 1 - int(facts_X[at])
+            assert back > 2 * 15 if number < LONG.facts // 2 else 0 < back < 16
+
+
+def test_only_the_aggregate_lets_a_far_fact_through() -> None:
+    asked = long.documents(LONG, 4, np.random.default_rng(1))
+    at_BF = far_facts(*asked)
+    for aggregate in (False, True):
+        model = long.new_network(LONG.config, aggregate, seed=0)
+        for number in range(LONG.facts // 2):
+            other_BL = asked.tokens_BL.scatter(1, at_BF[:, number : number + 1], long.FIRST_FILLER)
+            with_it_BV, without_BV = (
+                long.answers(model, asked._replace(tokens_BL=tokens_BL))[0][:, number]
+                for tokens_BL in (asked.tokens_BL, other_BL)
+            )
+            changed_B = (with_it_BV - without_BV).abs().amax(dim=1)
+            assert (changed_B > 1e-4).all() if aggregate else (changed_B < 1e-5).all()
+
+
+def test_without_the_aggregate_the_network_is_the_same_within_the_window() -> None:
+    tokens_BL = long.documents(LONG, 4, np.random.default_rng(1)).tokens_BL[:, :16]
+    bare, whole = (long.new_network(LONG.config, aggregate, seed=0) for aggregate in (False, True))
+    torch.testing.assert_close(bare(tokens_BL).hidden_BLD, whole(tokens_BL).hidden_BLD)
+
+
+def test_the_long_document_claim_measures_both_arms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long, "QUICK", LONG)
+    found = long.measure(0, quick=True)
+    assert found.before is not None
+    assert found.after is not None
+    assert len(found.details) == 4
+    assert all(0 <= value <= 100 for value in found.details.values())
+
+
+def test_networks_of_claim_5_have_one_size_and_the_shares_that_it_names() -> None:
+    for whole in (sparse.QUICK, sparse.COARSE):
+        counts = {name: count_parameters(c) for name, c in sparse.arms(whole).items()}
+        assert {name: round(100 * c.active / c.total) for name, c in counts.items()} == {
+            "dense": 100,
+            "35 %": 35,
+            "12 %": 12,
+        }
+        totals = [count.total for count in counts.values()]
+        assert max(totals) < 1.01 * min(totals)
+
+
+def test_every_network_of_claim_5_trains_and_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = tiny.tokenized_run(tmp_path / "data").artifact("tokens")
+    monkeypatch.setattr(sparse, "NEW_TOKENS", 2)
+    monkeypatch.setattr(sparse, "mixed_rows", lambda split: open_rows(tokens, split)["text"])
+    shape = tiny.config(intermediate_size=64)
+    before, after = (sparse.experiment(shape, seed=0, steps=steps) for steps in (4, 12))
+    speeds = after.details | sparse.decode(sparse.arms(shape), seed=0)
+    for name in sparse.arms(shape):
+        assert after.details[f"{name}: held-out loss"] < before.details[f"{name}: held-out loss"]
+        assert speeds[f"{name}: decoding, tokens/s"] > 0
+    assert after.before is not None
+    assert after.after is not None
+    assert after.after < after.before
+
+
+def test_a_ratio_of_speeds_is_the_median_over_rounds_without_those_that_warm_up() -> None:
+    warm = [{"dense": 9.0, "35 %": 1.0, "12 %": 1.0}] * sparse.WARM_ROUNDS
+    rounds = [{"dense": 4.0 * load, "35 %": 2.0 * load, "12 %": 1.0 * load} for load in (1, 10, 2)]
+    found = sparse.compare("training", 100, warm + rounds)
+    assert found["training: 12 % over dense, times"] == 4
+    assert found["training: 35 % over dense, times"] == 2
+    assert found["12 %: training, tokens/s"] == 50
