@@ -53,8 +53,8 @@ def test_a_quantised_export_comes_back_nearly_the_same(tmp_path: Path, kind: Qua
         step = tensor.abs() / 16 + tensor.abs().amax() / 448 if kind == "fp8" else tensor.abs().amax(-1, True) / 254
         assert bool(((found[name] - tensor).abs() <= 1.05 * step + tensor.abs() / 128).all()), name
     result = run.result()
-    assert 0 < result["quantised_kl"] <= (0.15 if kind == "fp8" else 0.01)
-    assert result["quantised_top1"] >= (0.6 if kind == "fp8" else 0.9)
+    assert 0 < result["quantised_kl"] <= (0.15 if kind == "fp8" else 0.05)
+    assert result["quantised_top1"] >= (0.6 if kind == "fp8" else 0.8)
     quantised = json.loads((folder / "hf_quant_config.json").read_text())["quantization"]
     assert quantised["quant_algo"] == ("FP8" if kind == "fp8" else "W8A16")
     assert quantised["kv_cache_quant_algo"] == ("FP8" if kv_dtype == "fp8" else None)
