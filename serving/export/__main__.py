@@ -12,7 +12,15 @@ from torch import Tensor
 from serving.agreement import Logits, check_agreement
 from serving.export.gguf import read_gguf, write_gguf
 from serving.export.hugging_face import QUANTISED, READERS, TRTLLM_FILE, check_weights, read_weights, write_export
-from serving.export.quantise import calibration_rows, check_installed, check_quantised, dequantised, write_quantised
+from serving.export.quantise import (
+    calibration_rows,
+    check_installed,
+    check_quantised,
+    dequantised,
+    model_logits,
+    quantised_model,
+    write_quantised,
+)
 from serving.export.trtllm import serving_memory
 from serving.loader import verify_files
 from serving.parity import Parity, check_parity, network_forward, read_record
@@ -73,24 +81,24 @@ def check_export(checkpoint: Path, export: Path, dtype: torch.dtype, tolerance: 
 
 
 def _quantise(spec: ExportSpec, run: Run, export: Path) -> Found:
-    """export/quantised/, a whole export of its own for TensorRT-LLM; what it lost.
-
-    What the GPU rounds of activations comes on top of that: only weights are compared.
-    """
+    """export/quantised/, a whole export of its own for TensorRT-LLM; what it lost, in ModelOpt's simulation and as read
+    back from its files."""
     assert spec.quantise is not None
     folder, config, fp8_kv = export / QUANTISED, read_config(export), spec.trtllm.kv_dtype == "fp8"
-    rows_BL = None
+    rows_BL, record = None, read_record(export)
     if spec.quantise == "fp8":
         tokens = run.input("dataset").artifact("tokens")
         rows_BL = calibration_rows(tokens, spec.calibration_rows, config.max_position_embeddings)
         run.log(f"calibrating with {len(rows_BL)} rows of {rows_BL.shape[1]} tokens")
-    write_quantised(export, folder, spec.quantise, rows_BL, fp8_kv)
+    model = quantised_model(export, spec.quantise, rows_BL, fp8_kv)
+    found = check_agreement(model_logits(model), record, spec.max_kl)
+    write_quantised(model, export, folder)
     for name in (*READERS, TRTLLM_FILE):
         shutil.copyfile(export / name, folder / name)
     weights = dequantised(check_quantised(folder, config, spec.quantise, fp8_kv))
-    found = check_agreement(logits_of(config, from_mixtral(config, weights)), read_record(export), spec.max_kl)
+    read_back = check_agreement(logits_of(config, from_mixtral(config, weights)), record, spec.max_kl)
     run.log(f"quantised to {spec.quantise}: mean KL {found.kl:.3g} nat, same likeliest token at {found.top1:.1%}")
-    return {f"{QUANTISED}_{name}": value for name, value in asdict(found).items()}
+    return {"quantised_kl": found.kl, "quantised_top1": found.top1, "quantised_weights_kl": read_back.kl}
 
 
 def _gguf(spec: ExportSpec, run: Run, checkpoint: Path, export: Path) -> Found:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from serving.agreement import Logits
 from trainer.artifacts import is_complete
 from trainer.model.config import ModelConfig
 from trainer.model.mixtral import to_mixtral
@@ -49,31 +50,43 @@ def calibration_rows(tokenized: Path, count: int, context: int) -> Tensor:
     return torch.from_numpy(rows.astype(np.int64))
 
 
-def write_quantised(export: Path, folder: Path, kind: Quantisation, rows_BL: Tensor | None, fp8_kv: bool) -> None:
-    """Quantise the weights of `export` into `folder`: config, tensors with scales, hf_quant_config.json.
+def quantised_model(export: Path, kind: Quantisation, rows_BL: Tensor | None, fp8_kv: bool) -> Any:
+    """transformers' network of an export, computing as if in 8 bits: weights and, for fp8, activations.
 
     Args:
         rows_BL: text to take the ranges of activations from; not needed for int8.
     """
     import modelopt.torch.quantization as mtq
-    from modelopt.torch.export import export_hf_checkpoint
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(export, dtype=torch.bfloat16)
     recipe = mtq.FP8_DEFAULT_CFG if kind == "fp8" else mtq.INT8_WEIGHT_ONLY_CFG
     if fp8_kv:
         recipe = {**recipe, "quant_cfg": [*recipe["quant_cfg"], *mtq.FP8_KV_CFG["quant_cfg"]]}
-    mtq.quantize(model, recipe, None if rows_BL is None else _reading(rows_BL))
+    return mtq.quantize(model, recipe, None if rows_BL is None else _reading(rows_BL))
+
+
+def model_logits(model: Any) -> Logits:
+    """The logits of transformers' network."""
+
+    @torch.inference_mode()
+    def logits(tokens: list[int]) -> Tensor:
+        found: Tensor = model(torch.tensor([tokens])).logits[0]
+        return found
+
+    return logits
+
+
+def write_quantised(model: Any, export: Path, folder: Path) -> None:
+    """Write a `quantised_model` of `export` into `folder`: config, tensors with scales, hf_quant_config.json."""
+    from modelopt.torch.export import export_hf_checkpoint
+
     with torch.inference_mode():
         export_hf_checkpoint(model, dtype=torch.bfloat16, export_dir=folder)
     # ModelOpt writes transformers' newest spelling alone; older readers need both (see `hf_config`).
     theirs, ours = (json.loads((path / "config.json").read_text()) for path in (folder, export))
-    merged = {
-        **ours,
-        "torch_dtype": "bfloat16",
-        "dtype": "bfloat16",
-        "quantization_config": theirs["quantization_config"],
-    }
+    quantisation = {"quantization_config": theirs["quantization_config"]}
+    merged = {**ours, "torch_dtype": "bfloat16", "dtype": "bfloat16", **quantisation}
     (folder / "config.json").write_text(json.dumps(merged, indent=1))
 
 

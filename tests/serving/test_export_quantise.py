@@ -35,7 +35,7 @@ def quantised_run(tmp_path: Path, kind: Quantisation, **spec: Any) -> tuple[int,
     source = checkpoint_run(tmp_path / "training", config=CONFIG)
     inputs = {"dataset": tiny.tokenized_run(tmp_path / "tokens")} if kind == "fp8" else {}
     # Eight bits cost a random network, whose experts are all as likely, more than a trained one.
-    return export_run(tmp_path / "export", source, inputs, quantise=kind, **{"max_kl": 0.15, **spec})
+    return export_run(tmp_path / "export", source, inputs, quantise=kind, **{"max_kl": 0.3, **spec})
 
 
 @needs_modelopt
@@ -53,8 +53,9 @@ def test_a_quantised_export_comes_back_nearly_the_same(tmp_path: Path, kind: Qua
         step = tensor.abs() / 16 + tensor.abs().amax() / 448 if kind == "fp8" else tensor.abs().amax(-1, True) / 254
         assert bool(((found[name] - tensor).abs() <= 1.05 * step + tensor.abs() / 128).all()), name
     result = run.result()
-    assert 0 < result["quantised_kl"] <= (0.15 if kind == "fp8" else 0.05)
-    assert result["quantised_top1"] >= (0.6 if kind == "fp8" else 0.8)
+    for what in ("quantised_kl", "quantised_weights_kl"):
+        assert 0 < result[what] <= (0.3 if kind == "fp8" else 0.05), what
+    assert result["quantised_top1"] >= (0.4 if kind == "fp8" else 0.8)
     quantised = json.loads((folder / "hf_quant_config.json").read_text())["quantization"]
     assert quantised["quant_algo"] == ("FP8" if kind == "fp8" else "W8A16")
     assert quantised["kv_cache_quant_algo"] == ("FP8" if kv_dtype == "fp8" else None)
