@@ -149,7 +149,11 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer, rows: int) -> 
 
 
 def _tokens(state: dict[str, Any], rows: int) -> tuple[list[str], list[TokenType]]:
-    """Text and kind of each id; ids without a token are unused."""
+    """Text and kind of each id; ids without a token are unused.
+
+    llama.cpp shows user-defined tokens and hides control tokens, so `<think>` is one of the former. It also makes a
+    token of that text whoever wrote it, which Octavo does not.
+    """
     tokens, kinds = [f"[PAD{number}]" for number in range(rows)], [TokenType.UNUSED] * rows
     for text, number in state["model"]["vocab"].items():
         tokens[number], kinds[number] = text, TokenType.NORMAL

