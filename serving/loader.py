@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from serving.engine import Limits, TorchEngine
-from serving.engine_protocol import Served
+from serving.engine_protocol import Engine, Served
 from serving.kernel_model import KernelTransformer, fits
 from serving.kernels import kernels
 from serving.packed_matrix import Bf16Matrix, Int8Matrix, buckets
@@ -19,6 +19,7 @@ from serving.parity import TOLERANCE_FILE, Forward, check_parity, read_record
 from serving.runner import Network, Runner
 from serving.scheduler import Chunk, Sequence
 from serving.settings import Settings
+from serving.tensorrt import load_tensorrt
 from trainer.artifacts import file_sha256, folder_hashes
 from trainer.data.tokenizer import Tokenizer
 from trainer.model.config import ModelConfig
@@ -51,10 +52,16 @@ def load_engine(export: Path, settings: Settings, after_step: Callable[[], None]
         raise ValueError(
             f"{export}: the tokenizer knows {tokenizer.vocab_size} tokens, the network only {config.vocab_size}"
         )
+    engine: Engine
+    if settings.serving_engine == "tensorrt":
+        engine, context = load_tensorrt(export, tokenizer, after_step)
+    else:
+        engine = _torch_engine(export, config, tokenizer, settings, after_step)
+        context = config.max_position_embeddings
     return Served(
-        engine=_torch_engine(export, config, tokenizer, settings, after_step),
+        engine=engine,
         tokenizer=tokenizer,
-        context=config.max_position_embeddings,
+        context=context,
         vocab_size=tokenizer.vocab_size,
         created=int(time.time()),
     )

@@ -13,6 +13,9 @@ class Settings(BaseSettings):
     home: Path = Field(Path("var"), description="where serving.json and usage.jsonl lie")
     serving_host: str = Field("127.0.0.1", description="address the endpoint listens on")
     serving_port: int = Field(8001, ge=1, le=65535, description="port of the endpoint")
+    serving_engine: Literal["torch", "tensorrt"] = Field(
+        "torch", description="what computes; tensorrt: TensorRT-LLM, on NVIDIA GPUs, as the export's trtllm.yaml says"
+    )
     serving_device: str = Field("auto", description="cpu, cuda, cuda:1, …; auto: the GPU where there is one")
     serving_dtype: Literal["float32", "bfloat16", "int8"] = Field(
         "float32", description="numbers the network computes in; int8: weights of 8 bits, on a CPU only"

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from trainer.devices import GPUS, find_gpu
 from trainer.model.config import ModelConfig
 from trainer.model.presets import from_preset
 
@@ -19,6 +20,8 @@ DOMAINS: tuple[Domain, ...] = ("code", "science", "multilingual", "general")
 Role = Literal["system", "user", "assistant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8"]
 Phase = Literal["text", "completion", "dialogue"]
+Quantisation = Literal["fp8", "int8"]
+GgufNumbers = Literal["f32", "f16", "bf16", "q8_0"]
 Share = Annotated[float, Field(ge=0, le=1)]
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -330,11 +333,59 @@ class EvaluateSpec(JobBase):
     perplexity_rows: int = Field(32, ge=0, description="held-out packed rows for each source")
 
 
+class TrtllmSettings(Spec):
+    """What a TensorRT-LLM server of an export has to hold: its trtllm.yaml follows from this and from the network."""
+
+    max_requests: int = Field(64, gt=0, description="most requests that are answered at once")
+    max_step_tokens: int = Field(8192, gt=0, description="most tokens one step runs, of prompts and answers together")
+    context: int | None = Field(None, gt=0, description="longest prompt and answer together; by default the network's")
+    kv_dtype: Literal["auto", "fp8"] = Field("auto", description="numbers of the KV cache; auto: those of the network")
+    gpu: str | None = Field(None, description="card it will run on, such as 'H100': then it is checked that all fits")
+    gpus: int = Field(1, gt=0, description="cards that share each layer (tensor parallel)")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.max_step_tokens < self.max_requests:
+            raise ValueError(
+                f"max_step_tokens {self.max_step_tokens} must be at least max_requests {self.max_requests}: each "
+                "request that is being answered takes one token of a step"
+            )
+        if self.gpu is not None and find_gpu(self.gpu) is None:
+            known = ", ".join(gpu.mark for gpu in GPUS)
+            raise ValueError(f"gpu '{self.gpu}' is not known; there are {known}; leave it out for another card")
+        return self
+
+
 class ExportSpec(JobBase):
+    """`dataset`, a tokenize job, gives the text with which 'fp8' is calibrated."""
+
     roles: ClassVar[tuple[str, ...]] = ("checkpoint",)
+    optional_roles: ClassVar[tuple[str, ...]] = ("dataset",)
     kind: Literal["export"] = "export"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="numbers of the weights")
     tolerance: float = Field(1e-4, gt=0, description="largest difference of logits the parity check accepts")
+    trtllm: TrtllmSettings = Field(TrtllmSettings(), description="settings of a TensorRT-LLM server, for trtllm.yaml")
+    quantise: Quantisation | None = Field(
+        None,
+        description="also write weights of 8 bits for TensorRT-LLM: fp8 (Ada, Hopper and later), or int8 that leaves "
+        "activations as they are; needs the extra 'quantise'",
+    )
+    calibration_rows: int = Field(128, gt=0, description="packed rows that fp8 is calibrated with")
+    max_kl: float = Field(
+        0.05, gt=0, description="nat per token: largest mean KL of the quantised network to the trained one"
+    )
+    gguf: GgufNumbers | None = Field(None, description="also write a GGUF file for llama.cpp, with these numbers")
+
+    @model_validator(mode="after")
+    def _calibration(self) -> Self:
+        if self.quantise == "fp8" and "dataset" not in self.inputs:
+            raise ValueError(
+                f"job '{self.name}': quantise 'fp8' needs text to calibrate with; bind input 'dataset' to a "
+                "tokenize job"
+            )
+        if self.quantise != "fp8" and "dataset" in self.inputs:
+            raise ValueError(f"job '{self.name}': input 'dataset' is read for quantise 'fp8' only; leave it out")
+        return self
 
 
 class DeploySpec(JobBase):

@@ -57,17 +57,6 @@ def test_the_config_speaks_to_old_and_new_readers(training: RunFolder, tmp_path:
     assert {tensor.dtype for tensor in load_file(export / "model.safetensors").values()} == {torch.bfloat16}
 
 
-def test_the_trtllm_config_has_live_keys_and_the_networks_length(tmp_path: Path) -> None:
-    export = exported(tmp_path, config=tiny.config(sliding_window=16))
-    content = yaml.safe_load((export / "trtllm.yaml").read_text())
-    assert content["max_seq_len"] == 64
-    assert content["kv_cache_config"]["max_attention_window"] == [16]
-    assert set(content) <= {
-        "max_batch_size", "max_num_tokens", "max_seq_len", "enable_chunked_prefill", "scheduler_config",
-        "kv_cache_config",
-    }  # fmt: skip
-
-
 def test_an_export_of_an_aggregate_is_the_network_up_to_its_window(tmp_path: Path) -> None:
     source = checkpoint_run(tmp_path / "training", config=tiny.config(sliding_window=16, aggregate_slots=4))
     status, run = export_run(tmp_path / "run", source)

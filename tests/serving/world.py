@@ -39,10 +39,21 @@ def checkpoint_run(path: Path, seed: int = 0, config: ModelConfig | None = None)
     return folder
 
 
-def export_run(path: Path, source: RunFolder, **spec: Any) -> tuple[int, RunFolder]:
+def export_run(
+    path: Path, source: RunFolder, inputs: dict[str, RunFolder] | None = None, **spec: Any
+) -> tuple[int, RunFolder]:
     """Run an export job in this process; its exit status and folder."""
-    run = tiny.new_run(path, {"kind": "export", "name": "export", **spec}, {"checkpoint": source})
+    bound = {"checkpoint": source, **(inputs or {})}
+    run = tiny.new_run(path, {"kind": "export", "name": "export", **spec}, bound)
     return export_main([str(path)]), run.folder
+
+
+def error_of(run: RunFolder) -> str:
+    """Why a job failed."""
+    state = run.status()
+    assert state is not None
+    assert state.state == "failed"
+    return state.error or ""
 
 
 def exported(folder: Path, seed: int = 0, config: ModelConfig | None = None) -> Path:

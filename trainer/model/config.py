@@ -35,6 +35,11 @@ class ModelConfig(BaseModel):
         return self.hidden_size // self.num_attention_heads
 
     @property
+    def kv_numbers(self) -> int:
+        """How many numbers the keys and values of one token are, over all layers."""
+        return 2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim
+
+    @property
     def chunk(self) -> int:
         """S, how many tokens one summary stands for."""
         assert self.sliding_window is not None

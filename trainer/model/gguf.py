@@ -1,5 +1,5 @@
-"""A GGUF file of Llama's architecture as a folder in Hugging Face's layout, its numbers taken out of their blocks into
-float32."""
+"""A GGUF file of Llama's architecture, dense or with experts, as a folder in Hugging Face's layout, its numbers taken
+out of their blocks into float32."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,11 @@ _LAYER = {
     "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
     "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+    "ffn_gate_inp": "block_sparse_moe.gate",
 }  # fmt: skip
+GGUF_NAMES = {theirs: ours for ours, theirs in (_OUTER | _LAYER).items()}
+# All experts' weights of a layer in one tensor [E, N, D]: llama.cpp's name, and Mixtral's of one expert.
+GGUF_STACKS = {"ffn_gate_exps": "w1", "ffn_up_exps": "w3", "ffn_down_exps": "w2"}
 # Ways to cut a text before BPE, by llama.cpp's names.
 _DIGITS_ALONE, _PLAIN = ("smollm", "starcoder", "refact"), ("gpt-2",)
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5  # kinds of token
@@ -38,7 +42,9 @@ def unpack(path: Path, folder: Path) -> None:
     values = {name: field.contents() for name, field in reader.fields.items()}
     if values.get("general.architecture") != "llama":
         raise ValueError(f"{path} is of architecture '{values.get('general.architecture')}'; Octavo imports 'llama'")
-    tensors = {hf_name(tensor.name): _tensor(tensor, values) for tensor in reader.tensors}
+    tensors: dict[str, Tensor] = {}
+    for tensor in reader.tensors:
+        tensors |= _by_hf_name(tensor.name, _tensor(tensor, values))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     for name, content in (
         ("config.json", hf_config(values, tied="lm_head.weight" not in tensors)),
@@ -60,10 +66,12 @@ def hf_config(values: Values, tied: bool) -> Values:
 
     scaling = llama("rope.scaling.type", "none")
     rope = {"rope_type": "default" if scaling == "none" else scaling, "rope_theta": llama("rope.freq_base", 1e4)}
-    window = llama("attention.sliding_window")
+    window, experts = llama("attention.sliding_window"), llama("expert_count", 0)
+    kind = "Mixtral" if experts else "Llama" if window is None else "Mistral"
     return {
-        "architectures": ["LlamaForCausalLM" if window is None else "MistralForCausalLM"],
-        "model_type": "llama" if window is None else "mistral",
+        "architectures": [f"{kind}ForCausalLM"],
+        "model_type": kind.lower(),
+        **({"num_local_experts": experts, "num_experts_per_tok": llama("expert_used_count")} if experts else {}),
         "hidden_size": llama("embedding_length"),
         "intermediate_size": llama("feed_forward_length"),
         "num_hidden_layers": llama("block_count"),
@@ -86,14 +94,23 @@ def hf_name(name: str) -> str:
     """'blk.3.attn_q.weight' -> 'model.layers.3.self_attn.q_proj.weight'.
 
     Raises:
-        ValueError: Llama has no such tensor.
+        ValueError: neither Llama nor Mixtral has such a tensor.
     """
     parts = name.split(".")
     if len(parts) == 2 and parts[0] in _OUTER:
         return f"{_OUTER[parts[0]]}.{parts[1]}"
     if len(parts) == 4 and parts[0] == "blk" and parts[2] in _LAYER:
         return f"model.layers.{parts[1]}.{_LAYER[parts[2]]}.{parts[3]}"
-    raise ValueError(f"tensor '{name}' of the GGUF file has no place in a dense Llama")
+    raise ValueError(f"tensor '{name}' of the GGUF file has no place in Llama or Mixtral")
+
+
+def _by_hf_name(name: str, weight: Tensor) -> dict[str, Tensor]:
+    """A tensor under its name, or a stack of experts as one tensor for each."""
+    parts = name.split(".")
+    if len(parts) == 4 and parts[0] == "blk" and parts[2] in GGUF_STACKS:
+        prefix, short = f"model.layers.{parts[1]}.block_sparse_moe.experts", GGUF_STACKS[parts[2]]
+        return {f"{prefix}.{expert}.{short}.weight": weight_ND.clone() for expert, weight_ND in enumerate(weight)}
+    return {hf_name(name): weight}
 
 
 def _tensor(tensor: gguf.ReaderTensor, values: Values) -> Tensor:
@@ -116,6 +133,11 @@ def in_halves(weight_ND: Tensor, heads: int) -> Tensor:
     GGUF rotates neighbours (0, 1), (2, 3), …; Hugging Face the two halves of a head, (0, K/2), (1, K/2 + 1), …
     """
     return weight_ND.view(heads, -1, 2, weight_ND.shape[-1]).transpose(1, 2).flatten(0, 2)
+
+
+def in_neighbours(weight_ND: Tensor, heads: int) -> Tensor:
+    """The inverse of `in_halves`: rows in GGUF's order."""
+    return weight_ND.view(heads, 2, -1, weight_ND.shape[-1]).transpose(1, 2).flatten(0, 2)
 
 
 def tokenizer(values: Values) -> BpeTokenizer:

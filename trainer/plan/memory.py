@@ -123,7 +123,7 @@ def kept_bytes(config: ModelConfig, activations: Activations, recompute: bool) -
 def kv_bytes(config: ModelConfig, length: int, format: Format) -> int:
     """Keys and values of one sequence while it is being continued: 2·layers·G·K·b for each token in the window."""
     seen = min(length, config.sliding_window or length)
-    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * width(format) * seen
+    return config.kv_numbers * width(format) * seen
 
 
 def checkpoint_bytes(parameters: Parameters) -> int:

@@ -1,0 +1,48 @@
+"""How near a quantised or otherwise rounded network is to the trained one, where equality cannot be asked for.
+
+Shapes: L tokens, V vocabulary.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Logits = Callable[[list[int]], Tensor]  # one prompt's tokens -> logits [L, V]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Means over all positions of the parity record.
+
+    kl: KL(trained ‖ this one) of the next token, nat; top1: share of positions whose likeliest token is the same.
+    """
+
+    kl: float
+    top1: float
+
+
+def agreement(logits: Logits, record: dict[str, Tensor]) -> Agreement:
+    """Compare with the record that the trainer took, prompt by prompt."""
+    kls, same = [], []
+    for prompt, length in enumerate(record["lengths"].tolist()):
+        trained_LV = record["logits"][prompt, :length].float()
+        found_LV = logits(record["tokens"][prompt, :length].tolist()).float().cpu()
+        p_LV, q_LV = trained_LV.log_softmax(dim=-1), found_LV[:, : trained_LV.shape[1]].log_softmax(dim=-1)
+        kls.append((p_LV.exp() * (p_LV - q_LV)).sum(dim=-1))
+        same.append(trained_LV.argmax(dim=-1) == found_LV[:, : trained_LV.shape[1]].argmax(dim=-1))
+    return Agreement(float(torch.cat(kls).mean()), float(torch.cat(same).float().mean()))
+
+
+def check_agreement(logits: Logits, record: dict[str, Tensor], max_kl: float) -> Agreement:
+    """Raises: ValueError: the mean KL exceeds `max_kl`, or is no number."""
+    found = agreement(logits, record)
+    # A comparison with NaN is false, so "not within" also refuses a network that gives no numbers.
+    if not found.kl <= max_kl:
+        raise ValueError(
+            f"the network differs from the trained one by a mean KL of {found.kl:.3g} nat per token (allowed: "
+            f"{max_kl:g}), with the same likeliest token at {found.top1:.0%} of positions; if that is "
+            "meant, raise max_kl"
+        )
+    return found
