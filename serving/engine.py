@@ -67,7 +67,7 @@ class TorchEngine:
     long again, since each thread that computes has a pool of helpers, and pools that are more than the cores sleep.
 
     Args:
-        after_step: called in the engine's thread when all events of a step are emitted.
+        after_step: called in the engine's thread when all events of a step, or of what came in, are emitted.
     """
 
     def __init__(
@@ -130,8 +130,8 @@ class TorchEngine:
                 self._end_late()
                 if self.scheduler.has_work():
                     self.step()
-                    self._after_step()
-                elif self._closed and self._inbox.empty():
+                self._after_step()  # also when a cancel has left nothing to do
+                if self._closed and self._inbox.empty() and not self.scheduler.has_work():
                     return
         finally:
             # Also when a defect ends the loop: nobody may wait for an answer that cannot come.

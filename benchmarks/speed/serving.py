@@ -28,10 +28,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from serving.export.gguf import write_gguf
 
 from benchmarks.machine import commit, hardware, today
 from benchmarks.speed.load import Endpoint, Load, put_load
+from serving.export.gguf import write_gguf
 from serving.export.hugging_face import read_weights, write_export
 from trainer.artifacts import new_folder, write_atomic
 from trainer.data.tokenizer import Tokenizer
