@@ -11,10 +11,9 @@ from pathlib import Path
 
 import torch
 
-from serving.engine import TorchEngine
 from serving.engine_messages import Abort, Cancel, Close, Ended, Events, FromEngine, Ready, Refused, Submit
 from serving.engine_protocol import EngineClosed
-from serving.loader import load_engine
+from serving.loader import LocalEngine, load_engine
 from serving.request import Event, Failure
 from serving.settings import Settings
 from trainer.memory import keep_freed_memory
@@ -26,7 +25,7 @@ class Worker:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._engine: TorchEngine | None = None
+        self._engine: LocalEngine | None = None
         self._step: list[tuple[str, Event]] = []
         self._sending = threading.Lock()
 
@@ -36,7 +35,7 @@ class Worker:
         except ValueError as error:
             self._connection.send(Refused(str(error)))
             return 1
-        assert isinstance(served.engine, TorchEngine)
+        assert isinstance(served.engine, LocalEngine)
         self._engine = served.engine
         self._connection.send(Ready(served.context, served.vocab_size, served.created))
         threading.Thread(target=self._listen, args=(served.engine,), daemon=True).start()
@@ -44,14 +43,14 @@ class Worker:
         self._send(Ended())
         return 0
 
-    def _listen(self, engine: TorchEngine) -> None:
+    def _listen(self, engine: LocalEngine) -> None:
         try:
             while True:
                 self._obey(engine, self._connection.recv())
         except (EOFError, OSError):
             engine.abort()
 
-    def _obey(self, engine: TorchEngine, message: object) -> None:
+    def _obey(self, engine: LocalEngine, message: object) -> None:
         match message:
             case Submit(request):
                 try:

@@ -19,18 +19,20 @@ from serving.parity import TOLERANCE_FILE, Forward, check_parity, read_record
 from serving.runner import Network, Runner
 from serving.scheduler import Chunk, Sequence
 from serving.settings import Settings
-from serving.tensorrt import load_tensorrt
+from serving.tensorrt import TensorrtEngine, load_tensorrt
 from trainer.artifacts import file_sha256, folder_hashes
 from trainer.data.tokenizer import Tokenizer
 from trainer.model.config import ModelConfig
 from trainer.model.mixtral import load_model, read_config
 from trainer.model.transformer import Transformer
 
+LocalEngine = TorchEngine | TensorrtEngine  # engines of this process, which somebody must run
+
 
 def load_export(export: Path, settings: Settings) -> Served:
     """`load_engine`, running in a thread of this process."""
     served = load_engine(export, settings)
-    assert isinstance(served.engine, TorchEngine)
+    assert isinstance(served.engine, LocalEngine)
     served.engine.start()
     return served
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import yaml
@@ -34,7 +34,7 @@ def load_tensorrt(
     """Load an export as its trtllm.yaml says, the quantised one where there is one, and prove it.
 
     Returns:
-        The engine, and how many tokens prompt and answer may have together.
+        The engine, still to be run, and how many tokens prompt and answer may have together.
 
     Raises:
         ValueError: TensorRT-LLM is not there, or what it computes is too far from what was trained.
@@ -94,7 +94,7 @@ def _their_params(params: SamplingParams, tokenizer: Tokenizer, **more: Any) -> 
 
 
 class TensorrtEngine:
-    """Requests as tasks of an event loop in a thread of its own, which alone emits.
+    """Requests as tasks of an event loop, in whose thread alone events are emitted. Somebody must `run` it.
 
     Requests go to TensorRT-LLM as they come: it keeps the queue, so `priority` has no effect here. It does not say how
     many of its KV blocks are in use; `stats` shows none.
@@ -115,8 +115,12 @@ class TensorrtEngine:
         self._closed = self._aborted = False
         self._loop = asyncio.new_event_loop()
         self._done = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="tensorrt", daemon=True)
-        self._thread.start()
+        self._ended = threading.Event()
+
+    def start(self) -> Self:
+        """Run in a thread of its own."""
+        threading.Thread(target=self.run, name="engine", daemon=True).start()
+        return self
 
     # -- from any thread -------------------------------------------------------------------------------------------
 
@@ -136,7 +140,7 @@ class TensorrtEngine:
             self._ask(self._end_if_idle)
 
     def join(self) -> None:
-        self._thread.join()
+        self._ended.wait()
 
     def abort(self) -> None:
         with self._lock:
@@ -145,7 +149,7 @@ class TensorrtEngine:
         self.join()
 
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        return not self._ended.is_set()
 
     def stats(self) -> Stats:
         live = len(self._tasks)
@@ -158,7 +162,8 @@ class TensorrtEngine:
 
     # -- the engine's thread ---------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Answer requests until the engine is closed and all are answered, or it is aborted."""
         try:
             self._loop.run_until_complete(self._done.wait())
         finally:
@@ -166,6 +171,7 @@ class TensorrtEngine:
                 self._closed = True
                 self._loop.close()
             self._llm.shutdown()
+            self._ended.set()
 
     def _start(self, request: Request, emit: Emit) -> None:
         task = self._loop.create_task(self._supervise(request, emit))

@@ -53,7 +53,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def tensorrt(fake: None, export: Path) -> Iterator[TensorrtEngine]:
     found, _ = load_tensorrt(export, tiny.tokenizer())
-    yield found
+    yield found.start()
     found.abort()
 
 
@@ -133,7 +133,7 @@ def test_only_what_is_given_up_is_aborted_there(tensorrt: TensorrtEngine) -> Non
 
 def test_close_answers_what_was_taken_and_abort_fails_it(fake: None, export: Path) -> None:
     for end, finishes in (("close", True), ("abort", False)):
-        tensorrt, _ = load_tensorrt(export, tiny.tokenizer())
+        tensorrt = load_tensorrt(export, tiny.tokenizer())[0].start()
         llm, mailbox = llm_of(tensorrt), Mailbox()
         llm.gate = threading.Event()
         tensorrt.submit(request("a", PROMPT), mailbox.put)
