@@ -285,7 +285,7 @@ class EvaluateSpec(JobBase):
     problems: int = Field(500, gt=0, description="held-out problems, exact match")
     max_new_tokens: int = Field(128, gt=0)
     perplexity_rows: int = Field(32, ge=0, description="held-out packed rows for each source")
-    code_samples: int = Field(64, ge=0, description="programs to write freely from held-out beginnings: how many parse")
+    code_samples: int = Field(64, ge=0, description="to write freely from held-out beginnings: how many parse")
     infilling_rows: int = Field(64, ge=0, description="held-out gaps in code to fill: how many exactly")
 
 

@@ -1,6 +1,6 @@
 """Code in packed rows: beginnings that a network can go on from, and gaps that it can fill."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -14,7 +14,8 @@ from trainer.data.tokenizer import FIM_MIDDLE, FIM_PREFIX, Tokenizer
 from trainer.spec import DOMAINS
 
 LANGUAGE = "python"  # of the rows' code, where a token has a label
-MOST_ROWS = 8_192  # of a source are looked through
+STATEMENTS = (b"def ", b"class ", b"import ", b"from ", b"if ", b"for ", b"while ", b"with ", b"try:")
+MOST_ROWS = 4_096  # of a source are looked through
 
 
 class Gap(NamedTuple):
@@ -25,16 +26,26 @@ class Gap(NamedTuple):
 
 
 def beginnings(rows: Rows, tokenizer: Tokenizer, length: int) -> list[list[int]]:
-    """The first `length` tokens of each document or chunk that begins with a statement's keyword, such as `def` or
-    `import`, and is longer: beginnings of programs, all equally long."""
-    first = len(tokenizer.start_ids)
+    """Beginnings of programs, all of `length` tokens: what stands before a document, then code from a line on that
+    starts with one of `STATEMENTS`."""
+    first, needed = len(tokenizer.start_ids), length - len(tokenizer.start_ids)
     found = []
     for ids, kinds in _code(rows):
-        if len(ids) > length > first and kinds[first] == CodeKind.KEYWORD and ids[:first] == tokenizer.start_ids:
-            prompt = ids[:length]
-            if first_error(b"".join(tokenizer.token_bytes(prompt)), LANGUAGE, ended=False) is None:
-                found.append(prompt)
+        keywords = np.flatnonzero(kinds[: max(0, len(ids) - needed)] == CodeKind.KEYWORD)
+        for place in keywords[keywords >= first].tolist():
+            texts = tokenizer.token_bytes(ids[place : place + needed])
+            if _starts_line(tokenizer, ids[first:place]) and all(texts) and _begins(b"".join(texts)):
+                found.append([*tokenizer.start_ids, *ids[place : place + needed]])
     return found
+
+
+def _starts_line(tokenizer: Tokenizer, before: list[int]) -> bool:
+    return not before or tokenizer.token_bytes(before[-1:])[0].endswith(b"\n")
+
+
+def _begins(source: bytes) -> bool:
+    """Whether this may be the beginning of a program."""
+    return source.startswith(STATEMENTS) and first_error(source, LANGUAGE, ended=False) is None
 
 
 def gaps(rows: Rows, tokenizer: Tokenizer, most: int) -> list[Gap]:
@@ -50,7 +61,7 @@ def gaps(rows: Rows, tokenizer: Tokenizer, most: int) -> list[Gap]:
     return found
 
 
-def _code(rows: Rows) -> Iterator[tuple[list[int], Sequence[int]]]:
+def _code(rows: Rows) -> Iterator[tuple[list[int], NDArray[np.int8]]]:
     """Ids and structure labels of each piece whose domain is code, in order."""
     batch = rows.take(np.arange(min(len(rows), MOST_ROWS)))
     columns = (batch.tokens_BL, batch.segments_BL, batch.domains_BL, batch.structure_BL)
