@@ -91,6 +91,21 @@ def chunked_cross_entropy(
     return total / mask_T.sum().clamp(min=1)
 
 
+def syntax_penalty(logits_BLV: Tensor, tokens_BL: Tensor, error_BL: Tensor) -> Tensor:
+    """mean over rows of s_b, with s_b = mean over the row's error tokens of -log(1 - p_t), 0 for a row without; nat.
+
+    Each row is code that the network itself wrote: `logits_BLV[b, l]` are the scores from which `tokens_BL[b, l]` was
+    drawn with probability p_t, and `error_BL` marks the tokens of the first error node of the row's parse. What is
+    trained is the unlikelihood of Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training", eq. 4,
+    with these tokens as the negative ones. It is computed as -(logsumexp_(v != t) z_v - logsumexp_v z_v), which stays
+    exact where p_t is nearly 1.
+    """
+    logits_BLV = logits_BLV.float()
+    others_BLV = logits_BLV.scatter(-1, tokens_BL.unsqueeze(-1), -torch.inf)
+    unlikelihood_BL = logits_BLV.logsumexp(dim=-1) - others_BLV.logsumexp(dim=-1)
+    return torch.stack([masked_mean(*row) for row in zip(unlikelihood_BL, error_BL, strict=True)]).mean()
+
+
 def router_balance_loss(
     router_logits_TE: Tensor, top_k: int, mask_T: Tensor | None = None, groups: Sequence[int] | None = None
 ) -> Tensor:

@@ -1,4 +1,4 @@
-"""Every job and record type. Imports no torch: backend, dashboard and forms read these too.
+"""Every job type, and the records of `trainer.records`. Imports no torch: backend, dashboard and forms read these too.
 
 A *job* is one stage run once; its spec says everything the stage needs besides the folders of the jobs it reads
 from. `Job` is what lies in a run folder as job.json.
@@ -9,81 +9,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from trainer.devices import GPUS, find_gpu
 from trainer.model.config import ModelConfig
 from trainer.model.presets import from_preset
+from trainer.records import DOMAINS as DOMAINS
+from trainer.records import Distractor as Distractor
+from trainer.records import Domain as Domain
+from trainer.records import Message as Message
+from trainer.records import Pair as Pair
+from trainer.records import Problem as Problem
+from trainer.records import Record as Record
+from trainer.records import Role as Role
+from trainer.records import Spec as Spec
 
-Domain = Literal["code", "science", "multilingual", "general"]
-DOMAINS: tuple[Domain, ...] = ("code", "science", "multilingual", "general")
-Role = Literal["system", "user", "assistant"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8"]
 Phase = Literal["text", "completion", "dialogue"]
 Quantisation = Literal["fp8", "int8"]
 GgufNumbers = Literal["f32", "f16", "bf16", "q8_0"]
 Share = Annotated[float, Field(ge=0, le=1)]
 RECIPES = Path(__file__).parent / "recipes"
-
-
-class Spec(BaseModel):
-    """Base of everything that is parsed from outside: unknown fields are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-# -- records ---------------------------------------------------------------------------------------------------------
-
-
-class Record(Spec):
-    """One document of a corpus."""
-
-    id: str
-    text: str
-    source: str
-    domain: Domain
-    language: str
-    meta: dict[str, Any] = {}
-
-
-class Message(Spec):
-    role: Role
-    content: str
-
-
-class Distractor(Spec):
-    """A wrong answer with the typed mistake that led to it; verified to be wrong."""
-
-    mistake: str
-    solution: str
-    answer: str
-
-
-class Problem(Spec):
-    """A generated problem whose steps and answer were verified symbolically."""
-
-    id: str = Field(description="sha256 of the prompt, first 16 hex digits")
-    family: str
-    level: int = Field(ge=1, le=5)
-    prompt: str
-    solution: str = Field(description="worked steps, then the answer; what the assistant should say")
-    direct: str = Field(description="the answer alone, in the same closing form")
-    answer: str = Field(description="the answer as an expression that SymPy parses")
-    distractors: tuple[Distractor, ...] = ()
-
-
-class Pair(Spec):
-    """Two completions of one prompt, the first preferred."""
-
-    id: str
-    prompt: tuple[Message, ...]
-    chosen: str
-    rejected: str
-    origin: str = Field(description="distractor | policy_error | label")
-    meta: dict[str, Any] = {}
-
-
-# -- jobs ------------------------------------------------------------------------------------------------------------
 
 
 class JobBase(Spec):
@@ -245,6 +191,16 @@ class SpecialistSettings(Spec):
             )
 
 
+class SyntaxPenalty(Spec):
+    """Every some steps of the phases that draw code, but for the first, of text, the network goes on from a few
+    beginnings of programs; what it writes costs the penalty where it does not parse."""
+
+    weight: float = Field(0.3, ge=0, description="the article's; 0: no code is written")
+    every: int = Field(25, gt=0, description="steps from one time to the next")
+    prompts: int = Field(8, gt=0, description="beginnings drawn each time")
+    new_tokens: int = Field(48, gt=0, description="tokens written at most")
+
+
 class SftSpec(TrainingBase):
     roles: ClassVar[tuple[str, ...]] = ("dataset",)
     optional_roles: ClassVar[tuple[str, ...]] = ("checkpoint", "budget")
@@ -257,6 +213,7 @@ class SftSpec(TrainingBase):
     phases: tuple[PhaseSpec, ...] = CURRICULUM
     balance_weight: float = Field(0.01, ge=0, description="weight of the load-balance loss")
     z_weight: float = Field(1e-3, ge=0, description="weight of the router z-loss")
+    syntax_penalty: SyntaxPenalty = SyntaxPenalty()
     doctor: Literal["report", "apply"] = Field(
         "report", description="report: ill experts are named, with a remedy; apply: dead ones are also started again"
     )
@@ -331,6 +288,8 @@ class EvaluateSpec(JobBase):
     problems: int = Field(500, gt=0, description="held-out problems, exact match")
     max_new_tokens: int = Field(128, gt=0)
     perplexity_rows: int = Field(32, ge=0, description="held-out packed rows for each source")
+    code_samples: int = Field(64, ge=0, description="to write freely from held-out beginnings: how many parse")
+    infilling_rows: int = Field(64, ge=0, description="held-out gaps in code to fill: how many exactly")
 
 
 class TrtllmSettings(Spec):

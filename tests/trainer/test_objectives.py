@@ -314,3 +314,33 @@ def test_at_ratio_one_the_surrogate_is_the_policy_gradient() -> None:
     loss = objectives.clipped_surrogate(logps, logps.detach(), advantages, mask, **CLIP)
     (gradient,) = torch.autograd.grad(loss, logps)
     torch.testing.assert_close(gradient, -advantages[:, None].expand(B, L) / (B * L))
+
+
+# -- syntax ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_syntax_penalty_is_a_mean_of_row_means_and_zero_for_code_that_parses() -> None:
+    logits_BLV = draw(3, 5, 7).requires_grad_()
+    tokens_BL = torch.arange(15).view(3, 5) % 7
+    error_BL = torch.tensor([[0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1]], dtype=torch.bool)
+    probs_BLV = logits_BLV.softmax(-1)
+    terms = {(b, i): -(1 - probs_BLV[b, i, tokens_BL[b, i]]).log() for b, i in error_BL.nonzero().tolist()}
+    expected = ((terms[0, 1] + terms[0, 2]) / 2 + terms[2, 4]) / 3
+    penalty = objectives.syntax_penalty(logits_BLV, tokens_BL, error_BL)
+    assert penalty.item() == pytest.approx(expected.item(), rel=1e-5)
+    found, wanted = (torch.autograd.grad(value, logits_BLV, retain_graph=True)[0] for value in (penalty, expected))
+    torch.testing.assert_close(found.float(), wanted.float(), rtol=1e-4, atol=1e-6)
+    assert found[0, 1, tokens_BL[0, 1]] > 0, "descent makes the token less likely"
+    clean = objectives.syntax_penalty(logits_BLV, tokens_BL, torch.zeros_like(error_BL))
+    (gradient,) = torch.autograd.grad(clean, logits_BLV)
+    assert (clean.item(), gradient.abs().max().item()) == (0, 0)
+
+
+def test_the_syntax_penalty_stays_finite_where_the_network_is_certain() -> None:
+    logits_BLV = torch.tensor([[[200.0, 0.0, 0.0]]], requires_grad=True)
+    penalty = objectives.syntax_penalty(
+        logits_BLV, torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1, dtype=torch.bool)
+    )
+    assert penalty.item() == pytest.approx(200 - math.log(2), rel=1e-5)
+    (gradient,) = torch.autograd.grad(penalty, logits_BLV)
+    assert gradient.flatten().tolist() == pytest.approx([1.0, -0.5, -0.5])

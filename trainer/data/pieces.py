@@ -35,24 +35,26 @@ def document_pieces(tokenizer: Tokenizer, records: Iterable[Record]) -> Iterator
 def completion_pieces(tokenizer: Tokenizer, records: Iterable[Record], context: int, rng: Random) -> Iterator[Piece]:
     """Chunks of code, some with a gap: prefix, suffix, then the middle (the order PSM of arXiv:2207.14255).
 
-    A chunk that would not fit a row with its gap is a plain continuation, cut at the end of the row.
+    A chunk that would not fit a row with its gap is a plain continuation, cut at the end of the row. Only the last of
+    a document has the end token then: code does not end where a chunk does.
     """
     for batch in _batches(chunk for record in records for chunk in _labelled_chunks(record, context, rng)):
-        cuts = [_gap(text, rng) if rng.random() < FIM_SHARE else (len(text), len(text)) for text, _, _ in batch]
+        cuts = [_gap(text, rng) if rng.random() < FIM_SHARE else (len(text), len(text)) for text, *_ in batch]
         parts = [
             part
-            for (text, _, _), (start, stop) in zip(batch, cuts, strict=True)
+            for (text, *_), (start, stop) in zip(batch, cuts, strict=True)
             for part in (text[:start], text[start:stop], text[stop:])
         ]
         encoded = iter(tokenizer.encode_batch(parts))
-        for (text, labels, record), (start, stop) in zip(batch, cuts, strict=True):
+        for (text, labels, last, record), (start, stop) in zip(batch, cuts, strict=True):
             prefix, middle, suffix = next(encoded), next(encoded), next(encoded)
             ids = _with_gap(tokenizer, prefix, middle, suffix)
             plain = start == stop or len(ids) > context
             if plain:
                 # Parts encoded by themselves are not always the whole: SentencePiece's get a space each.
                 whole = prefix if start == len(text) else tokenizer.encode(text)
-                ids = tokenizer.encode_document(whole)[:context]
+                document = tokenizer.encode_document(whole)
+                ids = (document if last else document[:-1])[:context]
             yield _piece(tokenizer, ids, record, labels if plain else _gap_last(text, labels, start, stop))
 
 
@@ -112,7 +114,7 @@ def chat_pieces(tokenizer: Tokenizer, conversations: Sequence[Chat], context: in
 
 def _piece(tokenizer: Tokenizer, ids: list[int], record: Record, labels: NDArray[np.int8]) -> Piece:
     """A piece of whose tokens all but the first count; `labels` are those of the bytes that the ids stand for."""
-    structure = label_tokens(labels, tokenizer.byte_lengths(ids))
+    structure = label_tokens(labels, [len(text) for text in tokenizer.token_bytes(ids)])
     return Piece(ids, [False] + [True] * (len(ids) - 1), DOMAINS.index(record.domain), structure)
 
 
@@ -138,12 +140,12 @@ def _chunks(text: str, context: int, rng: Random) -> Iterator[str]:
         yield chunk
 
 
-def _labelled_chunks(record: Record, context: int, rng: Random) -> Iterator[tuple[str, NDArray[np.int8], Record]]:
-    """Chunks of a text with the labels of their bytes, from one parse of the whole."""
+def _labelled_chunks(record: Record, context: int, rng: Random) -> Iterator[tuple[str, NDArray[np.int8], bool, Record]]:
+    """Chunks of a text with the labels of their bytes, from one parse of the whole, and whether it is the last."""
     labels, start = label_bytes(record), 0
     for chunk in _chunks(record.text, context, rng):
         stop = start + len(chunk.encode())
-        yield chunk, labels[start:stop], record
+        yield chunk, labels[start:stop], stop == len(labels), record
         start = stop
 
 

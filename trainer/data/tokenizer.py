@@ -146,16 +146,16 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`: special tokens are left out but for `<think>` and `</think>`; bytes that are no UTF-8
         become U+FFFD."""
-        text = b"".join(self._bpe.bytes_of(token) for token in ids)
+        text = b"".join(self.token_bytes(ids))
         return (text.removeprefix(b" ") if self._bpe.spaced else text).decode("utf-8", errors="replace")
 
     def token_text(self, token: int) -> str:
         """What one token adds within a text."""
         return self._bpe.bytes_of(token).decode("utf-8", errors="replace")
 
-    def byte_lengths(self, ids: Sequence[int]) -> list[int]:
-        """How many bytes of text each token stands for; 0 for special tokens."""
-        return [len(self._bpe.bytes_of(token)) for token in ids]
+    def token_bytes(self, ids: Sequence[int]) -> list[bytes]:
+        """The bytes of text that each token stands for; none for special tokens."""
+        return [self._bpe.bytes_of(token) for token in ids]
 
     def decode_stream(self) -> "DecodeStream":
         return DecodeStream(self._bpe)

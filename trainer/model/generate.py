@@ -28,7 +28,8 @@ def sample(logits_BV: Tensor, temperature: float, generator: torch.Generator | N
     logprobs_BV = (logits_BV / temperature if temperature > 0 else logits_BV).log_softmax(dim=-1)
     if temperature > 0:
         cumulative_BV = logprobs_BV.exp().cumsum(dim=-1)
-        uniform_B1 = torch.rand(len(logits_BV), 1, generator=generator, device=logits_BV.device)
+        device = logits_BV.device if generator is None else generator.device
+        uniform_B1 = torch.rand(len(logits_BV), 1, generator=generator, device=device).to(logits_BV.device)
         tokens_B = torch.searchsorted(cumulative_BV, uniform_B1 * cumulative_BV[:, -1:], right=True).squeeze(1)
         tokens_B = tokens_B.clamp(max=logits_BV.shape[1] - 1)
     else:

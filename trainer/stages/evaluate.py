@@ -1,5 +1,5 @@
-"""How good a checkpoint is: exact match on held-out problems, perplexity per source, expert load, and the paired
-difference to an earlier evaluation."""
+"""How good a checkpoint is: exact match on held-out problems, perplexity per source, expert load, code that parses, and
+the paired difference to an earlier evaluation."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,10 +12,13 @@ from pydantic import BaseModel
 
 from trainer.alignment.answers import encode_prompts, question
 from trainer.artifacts import Run, new_folder, read_jsonl, write_jsonl
+from trainer.data.code_rows import beginnings, gaps
 from trainer.data.rows import open_rows
 from trainer.data.tokenizer import Tokenizer
+from trainer.engine.code_quality import filled, parsed
 from trainer.engine.next_token import next_token_loss
 from trainer.engine.precision import pick_device
+from trainer.engine.syntax import PROMPT_TOKENS
 from trainer.intervals import paired_difference, wilson
 from trainer.model.generate import Completion, generate
 from trainer.model.mixtral import load_model
@@ -26,6 +29,7 @@ from trainer.spec import EvaluateSpec, Problem
 
 PROMPTS_AT_ONCE = 256
 ROWS_AT_ONCE, TOKENS_AT_ONCE = 8, 65_536  # of held-out text, at most
+CODE_TOKENS, MIDDLE_TOKENS = 64, 24  # to write freely, and of gaps to fill, at most
 
 
 class Answer(BaseModel):
@@ -55,9 +59,11 @@ def run(spec: EvaluateSpec, run: Run) -> None:
         run.log(f"only {len(problems)} held-out problems, {spec.problems} asked for")
     answers = answer_all(spec, run, model, tokenizer, problems)
     perplexities, load = read_heldout(spec, run, model)
+    code = code_quality(spec, run, model, tokenizer)
     if run.stop_requested:
         return
-    result = summary(answers) | {"perplexity": perplexities, "expert_load": load} | against_baseline(run, answers)
+    result = summary(answers) | {"perplexity": perplexities, "expert_load": load}
+    result |= ({"code": code} if code else {}) | against_baseline(run, answers)
     with new_folder(run.folder.artifacts / "answers") as folder:
         write_jsonl(folder / "answers.jsonl", answers)
     run.metrics(0, {"exact_match": result["exact_match"], **{f"perplexity/{k}": v for k, v in perplexities.items()}})
@@ -149,6 +155,25 @@ def read_heldout(spec: EvaluateSpec, run: Run, model: Transformer) -> tuple[dict
             perplexities[name] = math.exp(total / targets)
     shares_YE = counts_YE / counts_YE.sum(dim=1, keepdim=True).clamp(min=1)
     return perplexities, shares_YE.tolist()
+
+
+# -- code ------------------------------------------------------------------------------------------------------------
+
+
+def code_quality(spec: EvaluateSpec, run: Run, model: Transformer, tokenizer: Tokenizer) -> dict[str, dict[str, float]]:
+    """parse_rate of free continuations of held-out code and infilling_exact_match, each with its interval; only what
+    was asked for and the dataset has code for."""
+    if run.stop_requested or not (spec.code_samples or spec.infilling_rows):
+        return {}
+    rows = open_rows(run.input("dataset").artifact("tokens"), "heldout").get("completion")
+    if rows is None:
+        return {}
+    found: dict[str, list[bool]] = {}
+    if spec.code_samples and (prompts := beginnings(rows, tokenizer, PROMPT_TOKENS)):
+        found["parse_rate"] = parsed(model, tokenizer, prompts, spec.code_samples, CODE_TOKENS, spec.seed)
+    if spec.infilling_rows and (gap_rows := gaps(rows, tokenizer, MIDDLE_TOKENS)):
+        found["infilling_exact_match"] = filled(model, tokenizer, gap_rows[: spec.infilling_rows])
+    return {name: {**wilson(sum(right), len(right))._asdict(), "n": len(right)} for name, right in found.items()}
 
 
 # -- summary ---------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from trainer.engine.loop import Loop
 from trainer.engine.next_token import next_token_loss
 from trainer.engine.precision import pick_device, place
 from trainer.engine.specialists import Specialists
+from trainer.engine.syntax import SyntaxCheck
 from trainer.flops import training_flops
 from trainer.memory import keep_freed_memory
 from trainer.model.capacity import Room
@@ -41,6 +42,7 @@ def run(spec: SftSpec, run: Run) -> None:
     specialists = Specialists(spec.specialists, model) if spec.specialists else None
     memory = {"drawn": dict.fromkeys(train, 0), "owed": dict.fromkeys(SOURCES, 0.0)}
     heads = specialists.heads if specialists else None
+    syntax = SyntaxCheck(spec.syntax_penalty, train.get("completion"), tokenizer)
     loop = Loop(run, spec, model, memory, budget_s=budget(spec, run), auxiliary=heads)
     capacity = DynamicCapacity(loop, model.config) if spec.dynamic_capacity else None
     device, dtype = model.embed_tokens.weight.device, model.embed_tokens.weight.dtype
@@ -48,7 +50,8 @@ def run(spec: SftSpec, run: Run) -> None:
     run.log(f"training {count:,} parameters in {dtype}, precision {spec.precision}")
     check_every = max(1, spec.steps // HELDOUT_CHECKS)
     for step in loop.steps():
-        batch = draw(spec, train, phase_at(spec.phases, loop.progress), loop.memory).to(device)
+        phase = phase_at(spec.phases, loop.progress)
+        batch = draw(spec, train, phase, loop.memory).to(device)
         rooms = capacity.rooms(batch) if capacity else None
         output = model(
             batch.tokens_BL, segments_BL=batch.segments_BL, capacity=rooms, keep_expert_outputs=specialists is not None
@@ -56,6 +59,9 @@ def run(spec: SftSpec, run: Run) -> None:
         loss, parts = objective(spec, model, output, batch, cross_entropy, specialists)
         if capacity:
             capacity.observe(output, batch)
+        if syntax.due(step, phase):
+            penalty, more = syntax.loss(model, loop.generator)
+            loss, parts = loss + penalty, parts | more
         load = expert_load(model, output, batch) if step % LOAD_EVERY == 0 else []
         if load:
             parts |= expert_metrics(output, batch, load, rooms, specialists)

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,12 @@ import torch
 from tests.trainer import arithmetic, tiny
 from trainer.alignment.answers import encode_prompts, question
 from trainer.artifacts import Run, RunFolder, new_folder, read_jsonl, write_jsonl
+from trainer.data.code_rows import Gap, gaps
+from trainer.data.packing import pack_whole
+from trainer.data.pieces import completion_pieces
+from trainer.data.rows import open_rows
+from trainer.data.sources import record
+from trainer.engine.code_quality import filled
 from trainer.model.generate import generate
 from trainer.rewards.correctness import correctness
 from trainer.spec import EvaluateSpec
@@ -134,3 +141,38 @@ def test_without_perplexity_rows_it_needs_no_held_out_text(tmp_path: Path) -> No
     dataset = tiny.tokenized_run(tmp_path / "other")
     run = arithmetic.new_run(tmp_path / "e", {**SPEC, "perplexity_rows": 0}, dataset=dataset)
     assert done(run).result()["perplexity"] == {}
+
+
+def test_code_quality_is_that_of_one_row_at_a_time(tmp_path: Path) -> None:
+    tokenizer, model = arithmetic.tokenizer(), arithmetic.policy()
+    code = "".join(f"def f{i}(a):\n    return {i}\n\n" for i in range(40))
+    pieces = list(completion_pieces(tokenizer, [record(code, "s", "code", "python")], 40, Random(0)))
+    dataset = RunFolder(tmp_path / "dataset")
+    with new_folder(dataset.artifacts / "tokens") as target:
+        pack_whole(pieces, 40, tokenizer.pad_id).save(target / "completion" / "heldout")
+    spec = {**SPEC, "problems": 1, "perplexity_rows": 0, "code_samples": 9, "infilling_rows": 5}
+    found = done(arithmetic.new_run(tmp_path / "e", spec, dataset=dataset)).result()["code"]
+    assert found["parse_rate"]["n"] == 9
+    assert 0 <= found["parse_rate"]["low"] <= found["parse_rate"]["mean"] <= found["parse_rate"]["high"] <= 1
+    some = gaps(open_rows(dataset.artifact("tokens"), "heldout")["completion"], tokenizer, 24)[:5]
+    right = 0
+    for gap in some:
+        ids = list(gap.prompt)
+        while len(ids) < len(gap.prompt) + len(gap.middle):
+            ids.append(int(model.logits(model(torch.tensor([ids])).hidden_BLD[0, -1]).argmax()))
+        right += ids[len(gap.prompt) :] == gap.middle
+    assert found["infilling_exact_match"]["n"] == len(some) > 0
+    assert found["infilling_exact_match"]["mean"] == right / len(some)
+    none = {**spec, "code_samples": 0, "infilling_rows": 0}
+    assert "code" not in done(arithmetic.new_run(tmp_path / "off", none, dataset=dataset)).result()
+
+
+def test_a_gap_counts_as_filled_only_when_said_exactly_and_ended() -> None:
+    tokenizer, model = arithmetic.tokenizer(), arithmetic.policy()
+    prompt = encode_prompts(tokenizer, [question(arithmetic.problems()[0].prompt)])[0]
+    (said,) = generate(model, [prompt], max_new_tokens=30, end_id=tokenizer.end_id)
+    assert said.finished
+    wrong, short = [*said.tokens[:-2], tokenizer.end_id], said.tokens[:-1]
+    assert filled(model, tokenizer, [Gap(prompt, tokens) for tokens in (said.tokens, wrong)]) == [True, False]
+    assert filled(model, tokenizer, [Gap(prompt, short)]) == [False]
+    assert filled(model, tokenizer, []) == []

@@ -35,7 +35,7 @@ _IMPORTS = {"import_statement", "import_from_statement", "future_import_statemen
 
 
 @cache
-def _parser(language: str) -> Parser:
+def parser(language: str) -> Parser:
     return Parser(Language(LANGUAGES[language]()))
 
 
@@ -43,7 +43,7 @@ def label_code(text: str, language: str) -> NDArray[np.int8]:
     """A `CodeKind` for each byte of the text, `NONE` for blank space and where it does not parse."""
     source = text.encode()
     labels = np.full(len(source), NONE, dtype=np.int8)
-    for leaf in _leaves(_parser(language).parse(source).root_node):
+    for leaf in _leaves(parser(language).parse(source).root_node):
         labels[leaf.start_byte : leaf.end_byte] = _kind(leaf)
     return labels
 

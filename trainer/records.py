@@ -1,0 +1,63 @@
+"""Record types: what datasets are made of. Imports no torch; `trainer.spec` offers them too."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Domain = Literal["code", "science", "multilingual", "general"]
+DOMAINS: tuple[Domain, ...] = ("code", "science", "multilingual", "general")
+Role = Literal["system", "user", "assistant"]
+
+
+class Spec(BaseModel):
+    """Base of everything that is parsed from outside: unknown fields are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Record(Spec):
+    """One document of a corpus."""
+
+    id: str
+    text: str
+    source: str
+    domain: Domain
+    language: str
+    meta: dict[str, Any] = {}
+
+
+class Message(Spec):
+    role: Role
+    content: str
+
+
+class Distractor(Spec):
+    """A wrong answer with the typed mistake that led to it; verified to be wrong."""
+
+    mistake: str
+    solution: str
+    answer: str
+
+
+class Problem(Spec):
+    """A generated problem whose steps and answer were verified symbolically."""
+
+    id: str = Field(description="sha256 of the prompt, first 16 hex digits")
+    family: str
+    level: int = Field(ge=1, le=5)
+    prompt: str
+    solution: str = Field(description="worked steps, then the answer; what the assistant should say")
+    direct: str = Field(description="the answer alone, in the same closing form")
+    answer: str = Field(description="the answer as an expression that SymPy parses")
+    distractors: tuple[Distractor, ...] = ()
+
+
+class Pair(Spec):
+    """Two completions of one prompt, the first preferred."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    origin: str = Field(description="distractor | policy_error | label")
+    meta: dict[str, Any] = {}
