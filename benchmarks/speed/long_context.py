@@ -6,13 +6,16 @@ medians is held against 1.15: linear time.
 """
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
-from benchmarks.machine import hardware
+from benchmarks.machine import commit, hardware, today
+from trainer.artifacts import write_atomic
 from trainer.engine.precision import pick_device, resolve_precision
 from trainer.memory import keep_freed_memory
 from trainer.model.config import ModelConfig
@@ -20,6 +23,7 @@ from trainer.model.decode_cache import LeftPaddedCache
 from trainer.model.transformer import Transformer
 from trainer.objectives import chunked_cross_entropy
 
+RESULTS = Path(__file__).parent.parent / "results" / "long_context.json"
 WINDOW, SLOTS = 1_024, 256
 SHORT, LONG = 4_096, 65_536
 BAR = 1.15
@@ -76,6 +80,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--hidden-size", type=int, default=128)
     parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parsed = parser.parse_args()
     keep_freed_memory()
     torch.manual_seed(0)
@@ -87,11 +92,18 @@ def main() -> None:
         "training step": lambda tokens_BL: training_step(model, optimizer, tokens_BL),
         "prefill": lambda tokens_BL: prefill(model, tokens_BL),
     }
+    kept = {}
     for name, action in actions.items():
         medians = seconds_per_token(action, device, parsed.repeats)
+        kept[name] = {str(length): seconds for length, seconds in medians.items()}
         ratio = medians[LONG] / medians[SHORT]
         figures = ", ".join(f"{1e6 * seconds:.1f} µs a token at {length}" for length, seconds in medians.items())
         print(f"{name:<14} {figures}: ratio {ratio:.2f} (bar {BAR}: {'met' if ratio <= BAR else 'not met'})")
+    described = {
+        "date": today(), "hardware": hardware(), "commit": commit(Path(__file__).parent),
+        "seconds a token by length": kept,
+    }  # fmt: skip
+    write_atomic(parsed.results, json.dumps(described, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -215,6 +215,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parsed = parser.parse_args(arguments)
+    for option, path in (("--llama", parsed.llama), ("--vllm", parsed.vllm)):
+        if path and not Path(path).is_file():
+            parser.error(f"{option} {path}: there is no such file; python -m scripts.peers installs the peers")
     timings: list[Timing] = []
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
