@@ -10,7 +10,18 @@ import torch
 from torch import Tensor
 
 from serving.engine import Engine, Limits, TorchEngine
-from serving.parity import TOLERANCE_FILE, Forward, check_parity, read_record
+from serving.gate import BOUNDS, Gate, Parity
+from serving.parity import (
+    TOLERANCE_FILE,
+    Forward,
+    check_close,
+    check_parity,
+    check_tokenizer,
+    measure,
+    network_forward,
+    read_record,
+    rounded,
+)
 from serving.runner import Runner
 from serving.scheduler import Chunk, Sequence
 from serving.settings import Settings
@@ -30,6 +41,8 @@ class Served:
     context: int
     vocab_size: int
     created: int  # seconds since the epoch
+    gate: Gate
+    version: str = ""  # the id under which it is deployed
 
 
 def load_export(export: Path, settings: Settings) -> Served:
@@ -49,8 +62,10 @@ def load_export(export: Path, settings: Settings) -> Served:
         raise ValueError(
             f"{export}: the tokenizer knows {tokenizer.vocab_size} tokens, the network only {config.vocab_size}"
         )
+    engine, gate = _torch_engine(export, config, tokenizer, settings)
     return Served(
-        engine=_torch_engine(export, config, tokenizer, settings),
+        engine=engine,
+        gate=gate,
         tokenizer=tokenizer,
         context=config.max_position_embeddings,
         vocab_size=tokenizer.vocab_size,
@@ -94,13 +109,19 @@ def paged_forward(runner: Runner, block_size: int) -> Forward:
     return forward
 
 
-def _torch_engine(export: Path, config: ModelConfig, tokenizer: Tokenizer, settings: Settings) -> TorchEngine:
-    limits = limits_for(config, settings)
+def _torch_engine(
+    export: Path, config: ModelConfig, tokenizer: Tokenizer, settings: Settings
+) -> tuple[TorchEngine, Gate]:
+    limits, record = limits_for(config, settings), read_record(export)
+    check_tokenizer(tokenizer, record)
     model = load_model(export, torch.float32).to(_device(settings)).eval()
-    _prove(model, export, limits)
+    exact = _prove(model, record, limits, read_tolerance(export))
+    dtype = coarsest(read_dtype(export), settings.serving_dtype)
+    plain = exact if dtype == "float32" else measure(network_forward(rounded(model, dtype)), record)
     runner = Runner(model.to(getattr(torch, settings.serving_dtype)), limits.num_blocks, limits.block_size)
+    gate = _prove_served(runner, record, limits, dtype, exact, plain)
     _warm_up(runner, limits)
-    return TorchEngine(runner, tokenizer, limits)
+    return TorchEngine(runner, tokenizer, limits), gate
 
 
 def _device(settings: Settings) -> torch.device:
@@ -130,11 +151,32 @@ def limits_for(config: ModelConfig, settings: Settings) -> Limits:
     return Limits(settings.serving_batch_tokens, settings.serving_max_sequences, num_blocks, block_size)
 
 
-def _prove(model: Transformer, export: Path, limits: Limits) -> None:
-    record = read_record(export)
+def _prove(model: Transformer, record: dict[str, Tensor], limits: Limits, tolerance: float) -> Parity:
+    """In float32, where every logit can be compared."""
     blocks = -(-int(record["lengths"].max()) // limits.block_size)
     forward = paged_forward(Runner(model, blocks, limits.block_size), limits.block_size)
-    check_parity(forward, record, read_tolerance(export))
+    return check_parity(forward, record, tolerance)
+
+
+def _prove_served(
+    runner: Runner, record: dict[str, Tensor], limits: Limits, dtype: str, exact: Parity, plain: Parity
+) -> Gate:
+    """In the numbers it answers in. `exact` is what float32 has shown, `plain` what `dtype` costs the plain network."""
+    if dtype == "float32":
+        return Gate(dtype, exact.max_difference, exact)
+    served = measure(paged_forward(runner, limits.block_size), record)
+    check_close(served, plain, BOUNDS[dtype], dtype)
+    return Gate(dtype, exact.max_difference, served)
+
+
+def coarsest(*dtypes: str) -> str:
+    """The numbers that decide how close to training a network can be."""
+    return max(dtypes, key=("float32", *BOUNDS).index)
+
+
+def read_dtype(export: Path) -> str:
+    """The numbers an export's weights are kept in."""
+    return str(json.loads((export / "config.json").read_text())["dtype"])
 
 
 def _warm_up(runner: Runner, limits: Limits) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from serving.export.hugging_face import check_weights, write_export
+from serving.gate import Parity
 from serving.loader import verify_files
-from serving.parity import Parity, check_parity, network_forward, read_record
+from serving.parity import check_parity, network_forward, read_record
 from trainer.artifacts import Run, RunFolder, new_folder
 from trainer.model.mixtral import load_model, read_config
 from trainer.model.transformer import count_parameters
