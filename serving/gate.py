@@ -19,8 +19,8 @@ class Parity:
 # A choice of experts counts in coarser numbers where the trainer's was clearer than this, of probability.
 CLEAR_MARGIN = 0.05
 # The KL divergence of what is served may be so many times that of the plain network rounded alike, or negligible. Two
-# exchanged experts of a random network multiply it by 25 and more; those that hardly any token of the record uses cannot
-# be told from rounding, only in float32.
+# exchanged experts of a random network multiply it by 25 and more; those that hardly any token of the record uses can
+# be told from rounding in float32 only.
 KL_FACTOR, NEGLIGIBLE_KL = 8.0, 1e-5
 
 

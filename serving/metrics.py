@@ -36,7 +36,7 @@ class Metrics:
         }  # fmt: skip
 
     def render(self, stats: Mapping[tuple[str, str], Stats]) -> bytes:
-        """The exposition text. `stats`: (model, version) -> its engine as it is now; gauges forget those that are gone."""
+        """The exposition text. `stats`: (model, version) -> its engine as it is now; what is gone has no gauges."""
         for name, gauge in self._gauges.items():
             gauge.clear()
             for labels, snapshot in stats.items():

@@ -41,7 +41,7 @@ def read_record(folder: Path) -> dict[str, Tensor]:
     missing = [key for key in KEYS if key not in record]
     if missing:
         raise ValueError(
-            f"{path} lacks {', '.join(missing)}: an older version wrote it; an import job of its checkpoint saves it anew"
+            f"{path} lacks {', '.join(missing)}: an older version wrote it; an import job of its folder saves it anew"
         )
     return record
 
@@ -189,8 +189,8 @@ def check_close(served: Parity, rounded: Parity, bounds: Bounds, dtype: str) -> 
             failed.append(f"the same {what} in {found:.1%} of the cases only (needed: {least:.0%})")
     if failed:
         raise ValueError(
-            f"parity check failed in {dtype}: {'; '.join(failed)}. In float32 it is the network that was trained, so what "
-            "differs is how serving computes in these numbers"
+            f"parity check failed in {dtype}: {'; '.join(failed)}. In float32 it is the network that was trained: "
+            "what differs is how serving computes in these numbers"
         )
 
 

@@ -187,7 +187,7 @@ def test_a_record_of_an_older_version_says_how_to_renew_it(export: Path, tmp_pat
     def forget(folder: Path) -> None:
         record = load_file(folder / "parity.safetensors")
         save_file(
-            {name: record[name] for name in record if "t" != name[0] or name == "tokens"}, folder / "parity.safetensors"
+            {name: record[name] for name in record if name[0] != "t" or name == "tokens"}, folder / "parity.safetensors"
         )
 
     with pytest.raises(ValueError, match="lacks text, text_tokens: an older version wrote it; an import job"):
