@@ -1,7 +1,7 @@
 """Every table, so that one import fills `Base.metadata`."""
 
 from backend.datasets.tables import DatasetRow
-from backend.deployments.tables import DeploymentRow, UsageFileRow, UsageRow
+from backend.deployments.tables import DeploymentChangeRow, UsageFileRow, UsageRow
 from backend.jobs.tables import JobRow, MetricRow, WorkerRow
 from backend.models.tables import CheckpointRow
 from backend.pipelines.tables import PipelineRow
@@ -11,7 +11,7 @@ from backend.users.tables import KeyRow, UserRow
 __all__ = [
     "CheckpointRow",
     "DatasetRow",
-    "DeploymentRow",
+    "DeploymentChangeRow",
     "JobRow",
     "KeyRow",
     "LabelRow",

@@ -16,23 +16,28 @@ Logits = Callable[[list[int]], Tensor]  # one prompt's tokens -> logits [L, V]
 class Agreement:
     """Means over all positions of the parity record.
 
-    kl: KL(trained ‖ this one) of the next token, nat; top1: share of positions whose likeliest token is the same.
+    kl: KL(trained ‖ this one) of the next token, nat; top1: share of positions whose likeliest token is the same;
+    difference: the largest of a logit; positions: how many were compared.
     """
 
     kl: float
     top1: float
+    difference: float
+    positions: int
 
 
 def agreement(logits: Logits, record: dict[str, Tensor]) -> Agreement:
     """Compare with the record that the trainer took, prompt by prompt."""
-    kls, same = [], []
+    kls, same, differences = [], [], []
     for prompt, length in enumerate(record["lengths"].tolist()):
         trained_LV = record["logits"][prompt, :length].float()
         found_LV = logits(record["tokens"][prompt, :length].tolist()).float().cpu()
         p_LV, q_LV = trained_LV.log_softmax(dim=-1), found_LV[:, : trained_LV.shape[1]].log_softmax(dim=-1)
         kls.append((p_LV.exp() * (p_LV - q_LV)).sum(dim=-1))
+        differences.append((found_LV[:, : trained_LV.shape[1]] - trained_LV).abs().amax(dim=-1))
         same.append(trained_LV.argmax(dim=-1) == found_LV[:, : trained_LV.shape[1]].argmax(dim=-1))
-    return Agreement(float(torch.cat(kls).mean()), float(torch.cat(same).float().mean()))
+    kl, top1 = float(torch.cat(kls).mean()), float(torch.cat(same).float().mean())
+    return Agreement(kl, top1, float(torch.cat(differences).max()), sum(map(len, kls)))
 
 
 def check_agreement(logits: Logits, record: dict[str, Tensor], max_kl: float) -> Agreement:

@@ -52,17 +52,17 @@ class Serving:
     metrics: Metrics
     usage_log: UsageLog
 
-    def find(self, model: str) -> Served:
-        """What answers under a name.
+    def find(self, model: str, sticky: str = "") -> Served:
+        """What answers under a name, or the version that is pinned as 'name@version'; see `Deployments.route`.
 
         Raises:
             ApiError: 404 that lists the models, or 503 while the one asked for is still loading.
         """
+        if (found := self.deployments.route(model, sticky)) is not None:
+            return found
         ready = self.deployments.ready()
-        if model in ready:
-            return ready[model]
         for state in self.deployments.states():
-            if state.model_name == model:
+            if model in (state.model_name, f"{state.model_name}@{state.version}"):
                 reason = state.error or "it is still loading; try again in a moment"
                 raise ApiError(503, f"model '{model}' does not answer: {reason}", kind="server_error", param="model")
         known = ", ".join(sorted(ready)) or "none yet"
@@ -76,7 +76,7 @@ class Serving:
             ApiError: it cannot be answered; says why.
         """
         for _ in range(SUBMIT_ATTEMPTS):
-            served = self.find(body.model)
+            served = self.find(body.model, f"{key}\n{opening(body)}")
             if served.engine.stats().waiting >= self.settings.serving_max_queue:
                 message = f"{self.settings.serving_max_queue} requests are waiting already; try again later"
                 raise ApiError(429, message, kind="rate_limit_error", code="queue_full")
@@ -87,6 +87,15 @@ class Serving:
                 continue
             return answer
         raise ApiError(503, f"the engine of model '{body.model}' has stopped; try again", kind="server_error")
+
+
+def opening(body: CompletionRequest | ChatCompletionRequest) -> str:
+    """What later turns of the same conversation begin with too: all up to the first question. Of a completion, the
+    whole prompt."""
+    if isinstance(body, CompletionRequest):
+        return str(body.prompt)
+    asked = next((at for at, message in enumerate(body.messages) if message.role == "user"), len(body.messages))
+    return "\n".join(message.content for message in body.messages[: asked + 1])
 
 
 def prepare(served: Served, body: CompletionRequest | ChatCompletionRequest) -> Request:
@@ -151,7 +160,8 @@ class Answer:
 
     def __init__(self, serving: Serving, served: Served, model: str, key: str, request: Request) -> None:
         self.served, self.request = served, request
-        self._serving, self._model, self._key = serving, model, key
+        self._serving, self._model, self._key = serving, model.partition("@")[0], key
+        self._labels = (self._model, served.version)
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._completion_tokens = 0
         self._arrival = self._last = time.perf_counter()
@@ -195,15 +205,15 @@ class Answer:
     def _count(self, delta: Delta) -> None:
         metrics, now = self._serving.metrics, time.perf_counter()
         if self._completion_tokens == 0:
-            metrics.first_token.labels(self._model).observe(now - self._arrival)
+            metrics.first_token.labels(*self._labels).observe(now - self._arrival)
         else:
-            metrics.inter_token.labels(self._model).observe(now - self._last)
+            metrics.inter_token.labels(*self._labels).observe(now - self._last)
         self._last = now
         self._completion_tokens += len(delta.tokens)
 
     def _finish(self, outcome: str) -> None:
         metrics, usage = self._serving.metrics, self.usage
-        metrics.requests.labels(self._model, outcome).inc()
-        metrics.prompt_tokens.labels(self._model).inc(usage.prompt_tokens)
-        metrics.completion_tokens.labels(self._model).inc(usage.completion_tokens)
+        metrics.requests.labels(*self._labels, outcome).inc()
+        metrics.prompt_tokens.labels(*self._labels).inc(usage.prompt_tokens)
+        metrics.completion_tokens.labels(*self._labels).inc(usage.completion_tokens)
         self._serving.usage_log.append(self._key, self._model, usage)

@@ -33,6 +33,7 @@ from serving.settings import Settings
 
 Result = TypeVar("Result")
 CLIENT_CLOSED_REQUEST = 499  # nginx's name for it; nobody is there to read the answer
+VERSION_HEADER = "X-Octavo-Version"
 router = APIRouter()
 
 
@@ -102,14 +103,14 @@ async def show_model(name: str, serving: ServingDep, key: KeyDep) -> ModelCard:
 @router.post("/v1/completions")
 async def complete(body: CompletionRequest, request: Request, serving: ServingDep, key: KeyDep) -> Response:
     answer = serving.start(body, key)
-    form = CompletionForm(body.model, answer.served.tokenizer, body.logprobs is not None)
+    form = CompletionForm(body.model, answer.served.tokenizer, body.logprobs is not None, answer.served.version)
     return await _respond(request, answer, form, body.stream, body.wants_usage)
 
 
 @router.post("/v1/chat/completions")
 async def chat(body: ChatCompletionRequest, request: Request, serving: ServingDep, key: KeyDep) -> Response:
     answer = serving.start(body, key)
-    form = ChatForm(body.model, answer.served.tokenizer, body.logprobs)
+    form = ChatForm(body.model, answer.served.tokenizer, body.logprobs, answer.served.version)
     return await _respond(request, answer, form, body.stream, body.wants_usage)
 
 
@@ -118,15 +119,16 @@ def _card(name: str, served: Served) -> ModelCard:
 
 
 async def _respond(request: Request, answer: Answer, form: Form, stream: bool, usage: bool) -> Response:
-    deltas = answer.deltas()
+    deltas, headers = answer.deltas(), {VERSION_HEADER: answer.served.version}
     try:
         if not stream:
-            return JSONResponse(await _unless_gone(request, _whole(answer, deltas, form)))
+            return JSONResponse(await _unless_gone(request, _whole(answer, deltas, form)), headers=headers)
         # With the first token in hand: a request that fails at once is an error with a status, not a broken stream.
         first = await _unless_gone(request, anext(deltas))
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return StreamingResponse(_events(answer, first, deltas, form, usage), media_type="text/event-stream")
+    events = _events(answer, first, deltas, form, usage)
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
 async def _whole(answer: Answer, deltas: AsyncIterator[Delta], form: Form) -> dict[str, Any]:
@@ -200,7 +202,7 @@ async def _unless_gone(request: Request, work: Awaitable[Result]) -> Result:
 @router.get("/healthz")
 async def health(serving: ServingDep) -> Response:
     """Whether every engine lives."""
-    dead = [name for name, served in serving.deployments.ready().items() if not served.engine.is_alive()]
+    dead = [name for name, served in serving.deployments.loaded() if not served.engine.is_alive()]
     if dead:
         return JSONResponse({"status": "failed", "error": f"the engine of {', '.join(dead)} has stopped"}, 503)
     return JSONResponse({"status": "ok"})
@@ -219,7 +221,7 @@ async def readiness(serving: ServingDep) -> Response:
 
 @router.get("/metrics")
 async def metrics(serving: ServingDep) -> Response:
-    stats = {name: served.engine.stats() for name, served in serving.deployments.ready().items()}
+    stats = {(name, served.version): served.engine.stats() for name, served in serving.deployments.loaded()}
     return Response(serving.metrics.render(stats), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from serving.engine_protocol import Stats
+from serving.gate import Gate
 from serving.request import Event, Request
 
 
@@ -33,6 +34,7 @@ class Ready:
     context: int
     vocab_size: int
     created: int
+    gate: Gate
 
 
 @dataclass(frozen=True)

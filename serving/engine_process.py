@@ -44,7 +44,7 @@ def start_engine(export: Path, settings: Settings) -> Served:
         raise ValueError(answer.reason)
     assert isinstance(answer, Ready)
     engine = EngineProcess(process, connection)
-    return Served(engine, Tokenizer.load(export), answer.context, answer.vocab_size, answer.created)
+    return Served(engine, Tokenizer.load(export), answer.context, answer.vocab_size, answer.created, answer.gate)
 
 
 class EngineProcess:

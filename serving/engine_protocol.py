@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from serving.gate import Gate
 from serving.request import Event, Request
 from trainer.data.tokenizer import Tokenizer
 
@@ -57,3 +58,5 @@ class Served:
     context: int
     vocab_size: int
     created: int  # seconds since the epoch
+    gate: Gate
+    version: str = ""  # the id under which it is deployed

@@ -37,7 +37,7 @@ class Worker:
             return 1
         assert isinstance(served.engine, LocalEngine)
         self._engine = served.engine
-        self._connection.send(Ready(served.context, served.vocab_size, served.created))
+        self._connection.send(Ready(served.context, served.vocab_size, served.created, served.gate))
         threading.Thread(target=self._listen, args=(served.engine,), daemon=True).start()
         served.engine.run()
         self._send(Ended())

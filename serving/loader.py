@@ -11,11 +11,23 @@ from torch import Tensor
 
 from serving.engine import Limits, TorchEngine
 from serving.engine_protocol import Engine, Served
+from serving.export.hugging_face import read_dtype
+from serving.gate import BOUNDS, Gate, Parity
 from serving.kernel_model import KernelTransformer, fits
 from serving.kernels import kernels
 from serving.packed_matrix import Bf16Matrix, Int8Matrix, buckets
 from serving.packed_model import PackedTransformer
-from serving.parity import TOLERANCE_FILE, Forward, check_parity, read_record
+from serving.parity import (
+    TOLERANCE_FILE,
+    Forward,
+    check_close,
+    check_parity,
+    check_tokenizer,
+    measure,
+    network_forward,
+    read_record,
+    rounded,
+)
 from serving.runner import Network, Runner
 from serving.scheduler import Chunk, Sequence
 from serving.settings import Settings
@@ -56,12 +68,13 @@ def load_engine(export: Path, settings: Settings, after_step: Callable[[], None]
         )
     engine: Engine
     if settings.serving_engine == "tensorrt":
-        engine, context = load_tensorrt(export, tokenizer, after_step)
+        engine, context, gate = load_tensorrt(export, tokenizer, after_step)
     else:
-        engine = _torch_engine(export, config, tokenizer, settings, after_step)
+        engine, gate = _torch_engine(export, config, tokenizer, settings, after_step)
         context = config.max_position_embeddings
     return Served(
         engine=engine,
+        gate=gate,
         tokenizer=tokenizer,
         context=context,
         vocab_size=tokenizer.vocab_size,
@@ -107,13 +120,17 @@ def paged_forward(runner: Runner, block_size: int) -> Forward:
 
 def _torch_engine(
     export: Path, config: ModelConfig, tokenizer: Tokenizer, settings: Settings, after_step: Callable[[], None]
-) -> TorchEngine:
-    limits = limits_for(config, settings)
+) -> tuple[TorchEngine, Gate]:
+    limits, record = limits_for(config, settings), read_record(export)
+    check_tokenizer(tokenizer, record)
     model = load_model(export, torch.float32).to(_device(settings)).eval()
-    _prove(model, export, limits)
+    exact = _prove(model, record, limits, read_tolerance(export))
+    dtype = coarsest(read_dtype(export), settings.serving_dtype)
+    plain = exact if dtype == "float32" else measure(network_forward(rounded(model, dtype)), record)
     runner = Runner(as_served(model, settings.serving_dtype), limits.num_blocks, limits.block_size)
+    gate = _prove_served(runner, record, limits, dtype, exact, plain)
     _warm_up(runner, limits)
-    return TorchEngine(runner, tokenizer, limits, after_step)
+    return TorchEngine(runner, tokenizer, limits, after_step), gate
 
 
 @torch.inference_mode()
@@ -160,11 +177,27 @@ def limits_for(config: ModelConfig, settings: Settings) -> Limits:
     return Limits(settings.serving_batch_tokens, settings.serving_max_sequences, num_blocks, block_size)
 
 
-def _prove(model: Transformer, export: Path, limits: Limits) -> None:
-    record = read_record(export)
+def _prove(model: Transformer, record: dict[str, Tensor], limits: Limits, tolerance: float) -> Parity:
+    """In float32, where every logit can be compared."""
     blocks = -(-int(record["lengths"].max()) // limits.block_size)
     forward = paged_forward(Runner(model, blocks, limits.block_size), limits.block_size)
-    check_parity(forward, record, read_tolerance(export))
+    return check_parity(forward, record, tolerance)
+
+
+def _prove_served(
+    runner: Runner, record: dict[str, Tensor], limits: Limits, dtype: str, exact: Parity, plain: Parity
+) -> Gate:
+    """In the numbers it answers in. `exact` is what float32 has shown, `plain` what `dtype` costs the plain network."""
+    if dtype == "float32":
+        return Gate(dtype, exact.max_difference, exact)
+    served = measure(paged_forward(runner, limits.block_size), record)
+    check_close(served, plain, BOUNDS[dtype], dtype)
+    return Gate(dtype, exact.max_difference, served)
+
+
+def coarsest(*dtypes: str) -> str:
+    """The numbers that decide how close to training a network can be."""
+    return max(dtypes, key=("float32", *BOUNDS).index)
 
 
 def _warm_up(runner: Runner, limits: Limits) -> None:

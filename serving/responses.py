@@ -35,6 +35,7 @@ class _Base:
     model: str
     tokenizer: Tokenizer
     with_logprobs: bool
+    version: str  # of the deployment
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -44,6 +45,7 @@ class _Base:
             "object": kind or self.kind,
             "created": self.created,
             "model": self.model,
+            "system_fingerprint": self.version,
             "choices": choices,
         }
         return body if usage is None else {**body, "usage": usage.model_dump()}

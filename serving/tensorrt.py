@@ -19,7 +19,8 @@ from torch import Tensor
 
 from serving.agreement import Logits, check_agreement
 from serving.engine_protocol import Emit, EngineClosed, Stats
-from serving.export.hugging_face import QUANTISED, TRTLLM_FILE, read_max_kl
+from serving.export.hugging_face import QUANTISED, TRTLLM_FILE, read_dtype, read_max_kl
+from serving.gate import Gate, Parity
 from serving.parity import read_record
 from serving.request import Delta, Failure, FinishReason, Request, SamplingParams, TokenLogprob
 from serving.text_stream import TextStream
@@ -30,11 +31,11 @@ logger = logging.getLogger(__name__)
 
 def load_tensorrt(
     export: Path, tokenizer: Tokenizer, after_step: Callable[[], None] = lambda: None
-) -> tuple["TensorrtEngine", int]:
+) -> tuple["TensorrtEngine", int, Gate]:
     """Load an export as its trtllm.yaml says, the quantised one where there is one, and prove it.
 
     Returns:
-        The engine, still to be run, and how many tokens prompt and answer may have together.
+        The engine, still to be run, how many tokens prompt and answer may have together, and what the gate found.
 
     Raises:
         ValueError: TensorRT-LLM is not there, or what it computes is too far from what was trained.
@@ -53,11 +54,13 @@ def load_tensorrt(
     record = read_record(export)
     record["lengths"] = record["lengths"].clamp(max=context - 1)  # one token must be generated
     try:
-        check_agreement(context_logits(llm, tokenizer), record, read_max_kl(export))
+        found = check_agreement(context_logits(llm, tokenizer), record, read_max_kl(export))
     except ValueError:
         llm.shutdown()
         raise
-    return TensorrtEngine(llm, tokenizer, int(options["max_batch_size"]), after_step), context
+    parity = Parity(found.difference, found.positions, 0, None, None, found.kl, found.top1)
+    gate = Gate("fp8 or int8" if folder.name == QUANTISED else read_dtype(folder), None, parity)
+    return TensorrtEngine(llm, tokenizer, int(options["max_batch_size"]), after_step), context, gate
 
 
 def context_logits(llm: Any, tokenizer: Tokenizer) -> Logits:

@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable
 
-from backend.deployments.service import Wanted, ask_serving, export_folder, remove, set_deployment
+from backend.deployments.changes import Version, Wanted
+from backend.deployments.service import change, deploy_version, export_folder, look
+from backend.deployments.serving_client import ask_serving
 from backend.platform import Platform
 from trainer.artifacts import Run
 from trainer.spec import DeploySpec
@@ -25,23 +27,24 @@ def deploy(platform: Platform, source_job: str, run: Run, wait: Callable[[float]
     """
     spec = run.folder.job().spec
     assert isinstance(spec, DeploySpec)
-    wanted = Wanted(spec.model_name, source_job, export_folder(str(run.input("export").path)))
-    run.log(f"deploying {wanted.export} as {wanted.model_name}")
-    before = set_deployment(platform, wanted)
+    version = Version(source_job, export_folder(str(run.input("export").path)))
+    run.log(f"deploying {version.export} as {spec.model_name}")
+    before = look(platform, spec.model_name) or Wanted(spec.model_name, ())
+    change(platform, deploy_version(platform, spec.model_name, version), "deploy")
     try:
-        done = _wait_until_ready(platform, wanted, wait)
+        done = _wait_until_ready(platform, spec.model_name, version, wait)
     except ValueError:
-        _restore(platform, wanted, before)
+        change(platform, before, "restore")
         raise
     if done:
-        run.folder.write_result({"model_name": wanted.model_name, "export": wanted.export})
+        run.folder.write_result({"model_name": spec.model_name, "export": version.export})
         run.log("serving answers with it")
     else:
-        _restore(platform, wanted, before)
+        change(platform, before, "restore")
     return done
 
 
-def _wait_until_ready(platform: Platform, wanted: Wanted, wait: Callable[[float], bool]) -> bool:
+def _wait_until_ready(platform: Platform, model_name: str, version: Version, wait: Callable[[float], bool]) -> bool:
     deadline = time.monotonic() + platform.settings.deploy_seconds
     reason = "serving has not seen it yet"
     while time.monotonic() < deadline:
@@ -50,7 +53,7 @@ def _wait_until_ready(platform: Platform, wanted: Wanted, wait: Callable[[float]
         except ValueError as error:
             reports, reason = [], str(error)
         for report in reports:
-            if (report.model_name, report.export) != (wanted.model_name, wanted.export):
+            if (report.model_name, report.version, report.export) != (model_name, version.job, version.export):
                 continue
             if report.state == "ready":
                 return True
@@ -60,10 +63,3 @@ def _wait_until_ready(platform: Platform, wanted: Wanted, wait: Callable[[float]
         if wait(POLL_SECONDS):
             return False
     raise ValueError(f"not deployed within {platform.settings.deploy_seconds:.0f} s: {reason}")
-
-
-def _restore(platform: Platform, wanted: Wanted, before: Wanted | None) -> None:
-    if before is None:
-        remove(platform, wanted.model_name)
-    else:
-        set_deployment(platform, before)

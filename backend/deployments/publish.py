@@ -7,12 +7,12 @@ from typing import Any
 from sqlalchemy import select
 
 from backend.auth import key_sha256, serving_key
-from backend.deployments.tables import DeploymentRow
+from backend.deployments.changes import Wanted, all_current
 from backend.platform import Platform
 from backend.users.tables import KeyRow, UserRow
 from trainer.artifacts import write_atomic
 
-VERSION = 1
+VERSION = 2
 BACKEND_KEY = "backend"
 
 
@@ -30,11 +30,20 @@ def publish(platform: Platform) -> None:
 def _content(platform: Platform) -> dict[str, Any]:
     keys_query = select(KeyRow).join(UserRow).where(UserRow.role.in_(("admin", "member"))).order_by(KeyRow.created)
     with platform.database.read() as session:
-        deployments = list(session.scalars(select(DeploymentRow).order_by(DeploymentRow.created)))
+        deployments = all_current(session)
         keys = [{"id": key.id, "sha256": key.sha256} for key in session.scalars(keys_query)]
     backend_key = {"id": BACKEND_KEY, "sha256": key_sha256(serving_key(platform.settings))}
     return {
         "version": VERSION,
-        "deployments": [{"model_name": row.model_name, "export": row.export} for row in deployments],
+        "deployments": [{"model_name": wanted.model_name, "versions": _versions(wanted)} for wanted in deployments],
         "keys": [*keys, backend_key],
     }
+
+
+def _versions(wanted: Wanted) -> list[dict[str, Any]]:
+    """With weight 0, serving keeps a version loaded: a rollback takes no time and cannot be refused."""
+    weighted = [
+        *((version, version.weight) for version in wanted.versions),
+        *((version, 0.0) for version in wanted.kept),
+    ]
+    return [{"id": version.job, "export": version.export, "weight": weight} for version, weight in weighted]

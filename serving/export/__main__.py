@@ -22,8 +22,9 @@ from serving.export.quantise import (
     write_quantised,
 )
 from serving.export.trtllm import serving_memory
+from serving.gate import Parity
 from serving.loader import verify_files
-from serving.parity import Parity, check_parity, network_forward, read_record
+from serving.parity import check_parity, network_forward, read_record
 from trainer.artifacts import Run, RunFolder, new_folder
 from trainer.data.tokenizer import Tokenizer
 from trainer.model.config import ModelConfig

@@ -53,6 +53,11 @@ def read_max_kl(export: Path) -> float:
     return float(json.loads((export / TOLERANCE_FILE).read_text()).get("max_kl", MAX_KL))
 
 
+def read_dtype(export: Path) -> str:
+    """The numbers an export's weights are kept in."""
+    return str(json.loads((export / "config.json").read_text())["dtype"])
+
+
 def read_weights(folder: Path, dtype: torch.dtype) -> dict[str, Tensor]:
     """Mixtral's tensors in the numbers asked for."""
     return {name: tensor.to(dtype) for name, tensor in load_file(folder / "model.safetensors").items()}

@@ -23,6 +23,7 @@ from tests.serving.world import (
     exported,
     request,
     text_of,
+    version_of,
     wait_until,
     write_serving_file,
 )
@@ -277,9 +278,12 @@ def test_a_client_that_leaves_frees_its_blocks(patient: tuple[httpx.Client, Path
 def test_health_readiness_and_deployments(http: httpx.Client, export: Path) -> None:
     assert http.get("/healthz").json() == {"status": "ok"}
     assert http.get("/readyz").json()["models"] == ["tiny"]
-    assert http.get("/deployments").json() == [
-        {"model_name": "tiny", "export": str(export), "state": "ready", "error": None}
-    ]
+    [state] = http.get("/deployments").json()
+    assert state.pop("gate")["served"]["max_difference"] <= 1e-4
+    assert state == {
+        "model_name": "tiny", "version": version_of(export), "export": str(export), "state": "ready", "error": None,
+        "share": 1.0,
+    }  # fmt: skip
 
 
 def test_a_busy_port_is_one_sentence_at_once(http: httpx.Client, home: Path) -> None:

@@ -52,7 +52,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def tensorrt(fake: None, export: Path) -> Iterator[TensorrtEngine]:
-    found, _ = load_tensorrt(export, tiny.tokenizer())
+    found, _, _ = load_tensorrt(export, tiny.tokenizer())
     yield found.start()
     found.abort()
 

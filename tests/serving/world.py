@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,13 +112,30 @@ def slow_greedy(model: Transformer, prompt: Sequence[int], max_tokens: int, end_
     return tokens[len(prompt) :]
 
 
-def write_serving_file(home: Path, deployments: dict[str, Path], version: int = 1, key: str = KEY) -> None:
+Versions = Mapping[str, tuple[Path, float]]
+
+
+def write_serving_file(
+    home: Path, deployments: Mapping[str, Path | Versions], version: int = 1, key: str = KEY
+) -> None:
+    """`deployments`: model name -> the one export, or version id -> export and weight."""
     content = {
         "version": version,
-        "deployments": [{"model_name": name, "export": str(path)} for name, path in deployments.items()],
+        "deployments": [{"model_name": name, "versions": _versions(wanted)} for name, wanted in deployments.items()],
         "keys": [{"id": "tester", "sha256": hashlib.sha256(key.encode()).hexdigest()}],
     }
     write_atomic(home / "serving.json", json.dumps(content))
+
+
+def _versions(wanted: Path | Versions) -> list[dict[str, Any]]:
+    if isinstance(wanted, Path):
+        wanted = {version_of(wanted): (wanted, 1.0)}
+    return [{"id": id, "export": str(path), "weight": weight} for id, (path, weight) in wanted.items()]
+
+
+def version_of(export: Path) -> str:
+    """An id for an export that is deployed without one."""
+    return hashlib.sha256(str(export).encode()).hexdigest()[:12]
 
 
 def free_port() -> int:

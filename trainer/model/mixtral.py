@@ -14,8 +14,11 @@ from trainer.data.tokenizer import Tokenizer
 from trainer.model.config import ModelConfig
 from trainer.model.moe import route
 from trainer.model.transformer import Transformer
+from trainer.spec import Message
 
 PARITY_SEED, PARITY_PROMPTS, PARITY_LENGTH = 20_260_101, 4, 48
+# What a tokenizer is recognised by: digits, code, LaTeX, other alphabets, spaces, and what looks like a special token.
+PARITY_TEXT = "12 + 30 = 42; naïve Größe, 北京, мир 🙂\n\tdef f(x):\n    return x**2  # \\frac{a}{b} <think> <|end|>\n"
 # What Mixtral has no name for, under our names: a file of its own, since strict loaders refuse unknown tensors, and a
 # section of config.json with the fields that hold only together with that file.
 OWN_WEIGHTS, OWN = "octavo.safetensors", "octavo"
@@ -235,7 +238,18 @@ def save_weights(folder: Path, config: ModelConfig, state: Mapping[str, Tensor],
     generation = {"eos_token_id": end_id, "pad_token_id": pad_id}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=1))
     tokenizer.save(folder)
-    save_file(parity_record(config, state), folder / "parity.safetensors")
+    save_file({**parity_record(config, state), **tokenizer_record(tokenizer)}, folder / "parity.safetensors")
+
+
+def tokenizer_record(tokenizer: Tokenizer) -> dict[str, Tensor]:
+    """What serving's tokenizer must reproduce. Keys: text uint8 (UTF-8), text_tokens int32, and chat_tokens int32: the
+    text as a user's message, up to where the assistant goes on."""
+    chat, _ = tokenizer.encode_chat([Message(role="user", content=PARITY_TEXT)], add_generation_prompt=True)
+    return {
+        "text": torch.tensor(list(PARITY_TEXT.encode()), dtype=torch.uint8),
+        "text_tokens": torch.tensor(tokenizer.encode(PARITY_TEXT), dtype=torch.int32),
+        "chat_tokens": torch.tensor(chat, dtype=torch.int32),
+    }
 
 
 @torch.no_grad()
