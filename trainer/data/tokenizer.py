@@ -151,7 +151,11 @@ class Tokenizer:
 
     def token_text(self, token: int) -> str:
         """What one token adds within a text."""
-        return self._bpe.bytes_of(token).decode("utf-8", errors="replace")
+        return self.token_bytes(token).decode("utf-8", errors="replace")
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes one token stands for within a text; none for special tokens."""
+        return self._bpe.bytes_of(token)
 
     def byte_lengths(self, ids: Sequence[int]) -> list[int]:
         """How many bytes of text each token stands for; 0 for special tokens."""
