@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from serving.engine_protocol import Served
+from serving.keys import Key
 from trainer.artifacts import COMPLETE
 from trainer.spec import Spec, explain
 
@@ -24,11 +25,6 @@ State = Literal["loading", "ready", "failed"]
 class WantedDeployment(Spec):
     model_name: str
     export: str
-
-
-class Key(Spec):
-    id: str
-    sha256: str
 
 
 class ServingFile(Spec):
@@ -110,13 +106,13 @@ class Deployments:
         with self._lock:
             return {name: entry.served for name, entry in self._entries.items() if entry.served is not None}
 
-    def key_id(self, presented: str) -> str | None:
-        """Whose key this is; takes the same time whichever key it is compared with."""
+    def find_key(self, presented: str) -> Key | None:
+        """The key as serving.json has it; takes the same time whichever key it is compared with."""
         digest = hashlib.sha256(presented.encode()).hexdigest()
         found = None
         for key in self._keys:
             if hmac.compare_digest(key.sha256, digest):
-                found = key.id
+                found = key
         return found
 
     # -- following -------------------------------------------------------------------------------------------------
