@@ -20,9 +20,6 @@ from serving.settings import Settings
 
 # A deployment may be switched between looking it up and submitting; twice in a row is not plausible.
 SUBMIT_ATTEMPTS = 3
-# Events that a client may be behind, beyond what the connection holds. One that reads so slowly is let go: what waits
-# for it lies in memory.
-MAX_UNREAD = 4096
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,9 @@ class Answer:
         return emit
 
     def _put(self, index: int, event: Event) -> None:
-        if self._events.qsize() < MAX_UNREAD * len(self.asked.requests):
+        """What waits for a client that does not read lies in memory: beyond a limit it is given up."""
+        most = self._serving.settings.serving_max_unread * len(self.asked.requests)
+        if self._events.qsize() < most:
             self._events.put_nowait((index, event))
             return
         while not self._events.empty():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from serving.engine_protocol import Emit, EngineClosed, Stats
 from serving.grammars import Grammars
+from serving.histogram import StepHistograms
 from serving.kv_cache import BlockPool
 from serving.live import Live, advance
 from serving.prompt_reader import reader_for
@@ -42,6 +43,7 @@ class _Submit:
     request: Request
     emit: Emit
     matcher: LLMatcher | None
+    arrival: float
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class TorchEngine:
         self.runner, self.tokenizer, self._after_step = runner, tokenizer, after_step
         pool = BlockPool(limits.num_blocks, limits.block_size)
         self.scheduler = Scheduler(pool, limits.max_batch_tokens, limits.max_sequences)
-        self.grammars = Grammars.of(tokenizer)
+        self.grammars, self._observed = Grammars.of(tokenizer), StepHistograms()
         self._live: dict[str, Live] = {}
         self._inbox: queue.SimpleQueue[_Submit | _Cancel | _Wake] = queue.SimpleQueue()
         self._lock = threading.Lock()  # orders submit before close
@@ -83,7 +85,7 @@ class TorchEngine:
         with self._lock:
             if self._closed:
                 raise EngineClosed
-            self._inbox.put(_Submit(request, emit, matcher))
+            self._inbox.put(_Submit(request, emit, matcher, time.monotonic()))
 
     def cancel(self, request_id: str) -> None:
         self._inbox.put(_Cancel(request_id))
@@ -108,7 +110,9 @@ class TorchEngine:
     def stats(self) -> Stats:
         pool, scheduler = self.scheduler.pool, self.scheduler
         waiting = len(scheduler.waiting) + self._inbox.qsize()
-        return Stats(len(scheduler.running), waiting, pool.used, pool.num_blocks, scheduler.preemptions)
+        return Stats(
+            len(scheduler.running), waiting, pool.used, pool.num_blocks, scheduler.preemptions, self._observed.counts()
+        )
 
     # -- the engine's thread ---------------------------------------------------------------------------------------
 
@@ -136,14 +140,15 @@ class TorchEngine:
         while wait or not self._inbox.empty():
             wait = False
             match self._inbox.get():
-                case _Submit(request, emit, matcher):
-                    self._start(request, emit, matcher)
+                case _Submit() as submitted:
+                    self._start(submitted)
                 case _Cancel(request_id) if request_id in self._live:
                     self._end(self._live[request_id])
 
     def step(self) -> None:
         """One batch. What goes wrong in it ends its requests with an error, not the engine."""
         chunks = self.scheduler.schedule()
+        self._observe(chunks)
         try:
             sampling, logits_NV, read = self.runner.run(chunks)
             self.scheduler.commit(chunks)
@@ -154,6 +159,15 @@ class TorchEngine:
             logger.exception("a batch of %d requests failed", len(chunks))
             live = [self._live[chunk.sequence.id] for chunk in chunks if chunk.sequence.id in self._live]
             self._fail(live, "the engine failed on this request; the server's log says why")
+
+    def _observe(self, chunks: Items[Chunk]) -> None:
+        observed, pool, now = self._observed, self.scheduler.pool, time.monotonic()
+        observed.batch_size.observe(len(chunks))
+        observed.kv_use.observe(pool.used / pool.num_blocks)
+        for live in (self._live[chunk.sequence.id] for chunk in chunks):
+            if live.arrival is not None:
+                observed.queue_seconds.observe(now - live.arrival)
+                live.arrival = None
 
     @torch.inference_mode()
     def _read_prompts(self, read: Items[tuple[Chunk, Tensor]]) -> None:
@@ -172,12 +186,20 @@ class TorchEngine:
                 self._end(live)
             live.emit(event)
 
-    def _start(self, request: Request, emit: Emit, matcher: LLMatcher | None) -> None:
+    def _start(self, submitted: _Submit) -> None:
+        request = submitted.request
         sequence = Sequence(request.id, list(request.prompt), priority=request.priority, reuse=not request.reads_prompt)
-        text = TextStream(self.tokenizer.decode_stream(), request.params.stop)
-        sampler = new_sampler(request.params, request.prompt, self.tokenizer.vocab_size, self.runner.device, matcher)
-        reader = reader_for(request, self._scores)
-        self._live[request.id] = Live(request, emit, sequence, text, sampler, reader)
+        self._live[request.id] = Live(
+            request=request,
+            emit=submitted.emit,
+            sequence=sequence,
+            text=TextStream(self.tokenizer.decode_stream(), request.params.stop),
+            sampler=new_sampler(
+                request.params, request.prompt, self.tokenizer.vocab_size, self.runner.device, submitted.matcher
+            ),
+            reader=reader_for(request, self._scores),
+            arrival=submitted.arrival,
+        )
         self.scheduler.add(sequence)
 
     def _scores(self, hidden_LD: Tensor) -> Tensor:

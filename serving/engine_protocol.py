@@ -1,9 +1,10 @@
 """What an engine is to those who ask it. Loads no torch: the process that speaks HTTP needs none."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from serving.histogram import Counts
 from serving.request import Event, Request
 from trainer.data.tokenizer import Tokenizer
 
@@ -23,6 +24,7 @@ class Stats:
     used_blocks: int
     num_blocks: int
     preemptions: int
+    histograms: dict[str, Counts] = field(default_factory=dict)  # of `StepHistograms`
 
 
 class Engine(Protocol):

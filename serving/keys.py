@@ -11,6 +11,7 @@ from serving.errors import too_many
 from trainer.spec import Spec
 
 SECONDS_A_MINUTE = 60.0
+ROUNDING = 1e-6
 
 
 class Key(Spec):
@@ -36,7 +37,8 @@ class _Bucket:
         self.seen = now
 
     def seconds_until_one(self) -> float:
-        return max(0.0, 1 - self.left) * SECONDS_A_MINUTE / self.limit
+        missing = 1 - self.left
+        return missing * SECONDS_A_MINUTE / self.limit if missing > ROUNDING else 0.0
 
 
 class RateLimiter:

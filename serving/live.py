@@ -16,7 +16,7 @@ from serving.text_stream import TextStream
 
 @dataclass(eq=False)
 class Live:
-    """A request that is being answered."""
+    """A request that is being answered. `arrival`: when it came, until its first step."""
 
     request: Request
     emit: Emit
@@ -24,6 +24,7 @@ class Live:
     text: TextStream
     sampler: Sampler
     reader: PromptLogprobs | MeanPool | None
+    arrival: float | None
 
     @property
     def writes(self) -> bool:

@@ -1,12 +1,18 @@
 """What Prometheus reads at /metrics. One registry an app, so that several may live in one process."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import HistogramMetricFamily
 
 from serving.engine_protocol import Stats
+from serving.histogram import SECONDS
 
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+ENGINE_HISTOGRAMS = {
+    "queue_seconds": ("octavo_queue_time_seconds", "arrival at the engine to the first step"),
+    "batch_size": ("octavo_batch_size", "requests in a step"),
+    "kv_use": ("octavo_kv_use_ratio", "share of the KV blocks in use in a step"),
+}
 
 
 class Metrics:
@@ -32,10 +38,29 @@ class Metrics:
                                  registry=registry),
         }  # fmt: skip
 
+        self._engines = _EngineHistograms()
+        registry.register(self._engines)
+
     def render(self, stats: Mapping[str, Stats]) -> bytes:
         """The exposition text; gauges show the engines as they are now, and forget those that are gone."""
+        self._engines.stats = stats
         for name, gauge in self._gauges.items():
             gauge.clear()
             for model, snapshot in stats.items():
                 gauge.labels(model).set(getattr(snapshot, name))
         return generate_latest(self.registry)
+
+
+class _EngineHistograms:
+    """Histograms that the engines keep themselves."""
+
+    def __init__(self) -> None:
+        self.stats: Mapping[str, Stats] = {}
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        for name, (metric, text) in ENGINE_HISTOGRAMS.items():
+            family = HistogramMetricFamily(metric, text, labels=["model"])
+            for model, snapshot in self.stats.items():
+                if (counts := snapshot.histograms.get(name)) is not None:
+                    family.add_metric([model], counts.buckets(), counts.total)
+            yield family

@@ -320,6 +320,20 @@ def test_usage_is_written_by_key_and_counted(http: httpx.Client, client: openai.
     assert gauge(http, "octavo_inter_token_seconds_count") > 0
 
 
+def test_the_engines_histograms_count_requests_and_steps(http: httpx.Client, client: openai.OpenAI) -> None:
+    ask(client)  # what an engine observed comes with its steps
+    names = ("octavo_queue_time_seconds", "octavo_batch_size", "octavo_kv_use_ratio")
+    queued, steps, used = (gauge(http, f"{name}_count{{") for name in names)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: ask(client), range(4)))
+    assert gauge(http, "octavo_queue_time_seconds_count{") == queued + 4
+    assert 20 <= gauge(http, "octavo_batch_size_count{") - steps <= 80, "answers of 20 tokens, together or in turn"
+    assert gauge(http, "octavo_kv_use_ratio_count{") - used == gauge(http, "octavo_batch_size_count{") - steps
+    infinite = 'octavo_batch_size_bucket{le="+Inf",model="tiny"}'
+    assert gauge(http, infinite) == gauge(http, "octavo_batch_size_count{")
+    assert gauge(http, "octavo_kv_use_ratio_sum{") <= gauge(http, "octavo_kv_use_ratio_count{")
+
+
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, Path]]:
     """An endpoint whose context is long enough for an answer that would run for minutes."""

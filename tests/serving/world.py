@@ -101,11 +101,18 @@ def slow_greedy(model: Transformer, prompt: Sequence[int], max_tokens: int, end_
     return tokens[len(prompt) :]
 
 
-def write_serving_file(home: Path, deployments: dict[str, Path], version: int = 1, key: str = KEY) -> None:
+def key_entry(name: str, key: str, **more: Any) -> dict[str, Any]:
+    """A key as serving.json has it."""
+    return {"id": name, "sha256": hashlib.sha256(key.encode()).hexdigest(), **more}
+
+
+def write_serving_file(
+    home: Path, deployments: dict[str, Path], version: int = 1, key: str = KEY, keys: Sequence[dict[str, Any]] = ()
+) -> None:
     content = {
         "version": version,
         "deployments": [{"model_name": name, "export": str(path)} for name, path in deployments.items()],
-        "keys": [{"id": "tester", "sha256": hashlib.sha256(key.encode()).hexdigest()}],
+        "keys": list(keys) or [key_entry("tester", key)],
     }
     write_atomic(home / "serving.json", json.dumps(content))
 
