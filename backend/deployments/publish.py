@@ -28,13 +28,24 @@ def publish(platform: Platform) -> None:
 
 
 def _content(platform: Platform) -> dict[str, Any]:
-    keys_query = select(KeyRow).join(UserRow).where(UserRow.role.in_(("admin", "member"))).order_by(KeyRow.created)
+    may_ask = UserRow.role.in_(("admin", "member"))
+    keys_query = select(KeyRow).join(UserRow).where(may_ask, KeyRow.revoked.is_(None)).order_by(KeyRow.created)
     with platform.database.read() as session:
         deployments = list(session.scalars(select(DeploymentRow).order_by(DeploymentRow.created)))
-        keys = [{"id": key.id, "sha256": key.sha256} for key in session.scalars(keys_query)]
+        keys = [_key(row) for row in session.scalars(keys_query)]
     backend_key = {"id": BACKEND_KEY, "sha256": key_sha256(serving_key(platform.settings))}
     return {
         "version": VERSION,
         "deployments": [{"model_name": row.model_name, "export": row.export} for row in deployments],
         "keys": [*keys, backend_key],
+    }
+
+
+def _key(row: KeyRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "sha256": row.sha256,
+        "requests_per_minute": row.requests_per_minute,
+        "tokens_per_minute": row.tokens_per_minute,
+        "keep_chats": row.keep_chats,
     }
