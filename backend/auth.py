@@ -46,11 +46,12 @@ def current_user(platform: PlatformDep, credentials: Credentials) -> UserRow:
     """The owner of the request's key.
 
     Raises:
-        Unauthorized: there is no key, or nobody owns it.
+        Unauthorized: there is no key, nobody owns it, or it was revoked.
     """
     if credentials is None:
         raise Unauthorized(f"no key; send the header 'Authorization: Bearer <key>' ({WHERE})")
-    query = select(UserRow).join(KeyRow).where(KeyRow.sha256 == key_sha256(credentials.credentials))
+    query = select(UserRow).join(KeyRow)
+    query = query.where(KeyRow.sha256 == key_sha256(credentials.credentials), KeyRow.revoked.is_(None))
     with platform.database.read() as session:
         user = session.scalar(query)
     if user is None:

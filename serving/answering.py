@@ -1,46 +1,25 @@
-"""One request from its body to the last event of the engine, with what must be counted on the way."""
+"""One HTTP request from its body to the last event of the engine, with what must be counted on the way."""
 
 import asyncio
-import json
-import os
 import time
-import uuid
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 from serving.deployments import Deployments
-from serving.engine_protocol import EngineClosed, Served
+from serving.engine_protocol import Emit, EngineClosed, Served
+from serving.errors import ApiError, too_many
+from serving.grammars import Grammars
+from serving.keys import Key, RateLimiter
+from serving.logs import ChatLog, Kept, UsageLog
 from serving.metrics import Metrics
-from serving.protocol import ApiError, ChatCompletionRequest, CompletionRequest, Usage
-from serving.request import Delta, Event, Failure, Request, SamplingParams
+from serving.prepare import Asked, check_grammar, prepare, prepare_embeddings
+from serving.protocol import ChatCompletionRequest, CompletionRequest, EmbeddingRequest, Usage
+from serving.request import Delta, Embedding, Event, Failure, is_last
 from serving.settings import Settings
 
 # A deployment may be switched between looking it up and submitting; twice in a row is not plausible.
 SUBMIT_ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class UsageLog:
-    """usage.jsonl: one line a request, appended in one write, so that lines of several replicas never mix."""
-
-    path: Path
-
-    def append(self, key: str, model: str, usage: Usage) -> None:
-        line = json.dumps(
-            {
-                "time": time.time(),
-                "key": key,
-                "model": model,
-                "prompt_tokens": usage.prompt_tokens,
-                "completion_tokens": usage.completion_tokens,
-            }
-        )
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(descriptor, line.encode() + b"\n")
-        finally:
-            os.close(descriptor)
 
 
 @dataclass(frozen=True)
@@ -51,6 +30,9 @@ class Serving:
     deployments: Deployments
     metrics: Metrics
     usage_log: UsageLog
+    chat_log: ChatLog
+    limiter: RateLimiter = field(default_factory=RateLimiter)
+    grammars: Grammars = field(default_factory=Grammars.of_bytes)
 
     def find(self, model: str, sticky: str = "") -> Served:
         """What answers under a name, or the version that is pinned as 'name@version'; see `Deployments.route`.
@@ -69,18 +51,35 @@ class Serving:
         message = f"there is no model '{model}'; deployed: {known}"
         raise ApiError(404, message, param="model", code="model_not_found")
 
-    def start(self, body: CompletionRequest | ChatCompletionRequest, key: str) -> "Answer":
+    def find_only(self, model: str | None) -> tuple[str, Served]:
+        """`find`, where the name may be left out as long as there is one model only."""
+        names = [model] if model is not None else sorted(self.deployments.ready())
+        if len(names) != 1:
+            known = ", ".join(names) or "none yet"
+            raise ApiError(400, f"say which model; deployed: {known}", param="model")
+        return names[0], self.find(names[0])
+
+    async def start(self, body: CompletionRequest | ChatCompletionRequest, key: Key) -> "Answer":
         """Hand a request to the engine of its model.
 
         Raises:
             ApiError: it cannot be answered; says why.
         """
+        await asyncio.to_thread(check_grammar, self.grammars, body)
+        return self._submit(body, key, lambda served: prepare(served, body))
+
+    async def start_embedding(self, body: EmbeddingRequest, key: Key) -> "Answer":
+        """Raises:
+        ApiError: it cannot be answered; says why.
+        """
+        return self._submit(body, key, lambda served: prepare_embeddings(served, body))
+
+    def _submit(self, body: "Question", key: Key, ask: Callable[[Served], Asked]) -> "Answer":
         for _ in range(SUBMIT_ATTEMPTS):
-            served = self.find(body.model, f"{key}\n{opening(body)}")
-            if served.engine.stats().waiting >= self.settings.serving_max_queue:
-                message = f"{self.settings.serving_max_queue} requests are waiting already; try again later"
-                raise ApiError(429, message, kind="rate_limit_error", code="queue_full")
-            answer = Answer(self, served, body.model, key, prepare(served, body))
+            served = self.find(body.model, f"{key.id}\n{opening(body)}")
+            asked = ask(served)
+            self._check_queue(served, len(asked.requests))
+            answer = Answer(self, served, body, key, asked)
             try:
                 answer.submit()
             except EngineClosed:
@@ -88,132 +87,139 @@ class Serving:
             return answer
         raise ApiError(503, f"the engine of model '{body.model}' has stopped; try again", kind="server_error")
 
+    def _check_queue(self, served: Served, count: int) -> None:
+        most = self.settings.serving_max_queue
+        if count > most:
+            raise ApiError(400, f"this asks for {count} answers at once; at most {most} may wait", param="n")
+        if served.engine.stats().waiting + count > most:
+            raise too_many(f"{most} requests are waiting already; try again later", "queue_full", 1)
 
-def opening(body: CompletionRequest | ChatCompletionRequest) -> str:
-    """What later turns of the same conversation begin with too: all up to the first question. Of a completion, the
-    whole prompt."""
+
+Question = CompletionRequest | ChatCompletionRequest | EmbeddingRequest
+
+
+def opening(body: Question) -> str:
+    """What later turns of the same conversation begin with too: all up to the first question. Else the whole input."""
     if isinstance(body, CompletionRequest):
         return str(body.prompt)
+    if isinstance(body, EmbeddingRequest):
+        return str(body.input)
     asked = next((at for at, message in enumerate(body.messages) if message.role == "user"), len(body.messages))
     return "\n".join(message.content for message in body.messages[: asked + 1])
 
 
-def prepare(served: Served, body: CompletionRequest | ChatCompletionRequest) -> Request:
-    """Tokens and parameters; an answer ends at the context at the latest, with finish_reason 'length'.
-
-    Raises:
-        ApiError: the prompt is empty, holds an unknown token id, or does not fit the context.
-    """
-    prompt, field = _prompt(served, body)
-    if not prompt:
-        raise ApiError(400, "the prompt is empty; give at least one token", param=field)
-    room = served.context - len(prompt)
-    if room < 1:
-        message = (
-            f"the prompt has {len(prompt)} tokens; the context of model '{body.model}' is {served.context} tokens, "
-            "of which the answer needs at least one; shorten the prompt"
-        )
-        raise ApiError(400, message, param=field, code="context_length_exceeded")
-    params = SamplingParams(
-        max_tokens=min(room, _wanted_tokens(body) or room),
-        temperature=body.temperature,
-        top_p=body.top_p,
-        top_k=body.top_k,
-        seed=body.seed,
-        stop=body.stop,
-        ignore_end=body.ignore_eos,
-        logprobs=_wanted_logprobs(served, body),
-    )
-    return Request(uuid.uuid4().hex, prompt, params)
-
-
-def _prompt(served: Served, body: CompletionRequest | ChatCompletionRequest) -> tuple[tuple[int, ...], str]:
-    """The tokens, and the field they come from."""
-    if isinstance(body, ChatCompletionRequest):
-        messages = [message.as_message() for message in body.messages]
-        return tuple(served.tokenizer.encode_chat(messages, add_generation_prompt=True)[0]), "messages"
-    if isinstance(body.prompt, str):
-        return tuple(served.tokenizer.encode(body.prompt)), "prompt"
-    unknown = [token for token in body.prompt if not 0 <= token < served.vocab_size]
-    if unknown:
-        message = f"token id {unknown[0]} is not in the vocabulary of {served.vocab_size} tokens"
-        raise ApiError(400, message, param="prompt")
-    return body.prompt, "prompt"
-
-
-def _wanted_tokens(body: CompletionRequest | ChatCompletionRequest) -> int | None:
-    if isinstance(body, CompletionRequest):
-        return body.max_tokens
-    if body.max_tokens is not None and body.max_completion_tokens is not None:
-        raise ApiError(400, "give max_completion_tokens or max_tokens, not both", param="max_tokens")
-    return body.max_completion_tokens or body.max_tokens
-
-
-def _wanted_logprobs(served: Served, body: CompletionRequest | ChatCompletionRequest) -> int | None:
-    if isinstance(body, CompletionRequest):
-        return body.logprobs
-    return min(body.top_logprobs or 0, served.vocab_size) if body.logprobs else None
-
-
 class Answer:
-    """The events of one request; however it ends, it is counted and the engine lets go of it."""
+    """The events of one HTTP request, by choice; however it ends, it is counted and the engine lets go of it."""
 
-    def __init__(self, serving: Serving, served: Served, model: str, key: str, request: Request) -> None:
-        self.served, self.request = served, request
-        self._serving, self._model, self._key = serving, model.partition("@")[0], key
+    def __init__(self, serving: Serving, served: Served, body: Question, key: Key, asked: Asked) -> None:
+        self.served, self.asked = served, asked
+        self._serving, self._body, self._key = serving, body, key
+        self._model = body.model.partition("@")[0]
         self._labels = (self._model, served.version)
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+        self._open = set(range(len(asked.requests)))
+        self._texts: list[list[str]] = [[] for _ in asked.requests]
+        self._reasons: dict[int, str] = {}
         self._completion_tokens = 0
-        self._arrival = self._last = time.perf_counter()
+        self._arrival = time.perf_counter()
+        self._last: dict[int, float] = {}  # when each choice had its newest token
 
     @property
     def usage(self) -> Usage:
-        return Usage.of(len(self.request.prompt), self._completion_tokens)
+        return Usage.of(self.asked.prompt_tokens, self._completion_tokens)
 
     def submit(self) -> None:
         """Raises EngineClosed."""
-        loop = asyncio.get_running_loop()
+        try:
+            for index, request in enumerate(self.asked.requests):
+                self.served.engine.submit(request, self._emitter(index))
+        except EngineClosed:
+            self._cancel()
+            raise
+        self._serving.limiter.charge(self._key, self.asked.prompt_tokens)
 
-        def emit(event: Event) -> None:
-            loop.call_soon_threadsafe(self._events.put_nowait, event)
-
-        self.served.engine.submit(self.request, emit)
-
-    async def deltas(self) -> AsyncGenerator[Delta, None]:
-        """Until the delta with a finish reason. Closing it early, as a disconnect does, frees the request's blocks.
+    async def events(self) -> AsyncGenerator[tuple[int, Delta | Embedding], None]:
+        """Until every choice has its last. Closing it early, as a disconnect does, frees what the engine holds for it.
 
         Raises:
-            ApiError: 500, the engine failed on this request.
+            ApiError: 500, the engine failed on this request; 504, it was not done at its deadline.
         """
         outcome = "cancelled"
         try:
-            while True:
-                event = await self._events.get()
+            while self._open:
+                index, event = await self._events.get()
                 if isinstance(event, Failure):
                     outcome = "error"
-                    raise ApiError(500, event.message, kind="server_error", code="engine_error")
-                self._count(event)
-                outcome = event.finish_reason or outcome
-                yield event
-                if event.finish_reason is not None:
-                    return
+                    status, code = (504, "deadline_exceeded") if event.late else (500, "engine_error")
+                    raise ApiError(status, event.message, kind="server_error", code=code)
+                self._take(index, event)
+                yield index, event
         finally:
-            if outcome == "cancelled":
-                self.served.engine.cancel(self.request.id)
+            self._cancel()
             self._finish(outcome)
 
-    def _count(self, delta: Delta) -> None:
+    def _emitter(self, index: int) -> Emit:
+        loop = asyncio.get_running_loop()
+
+        def emit(event: Event) -> None:
+            loop.call_soon_threadsafe(self._put, index, event)
+
+        return emit
+
+    def _put(self, index: int, event: Event) -> None:
+        """What waits for a client that does not read lies in memory: beyond a limit it is given up."""
+        most = self._serving.settings.serving_max_unread * len(self.asked.requests)
+        if self._events.qsize() < most:
+            self._events.put_nowait((index, event))
+            return
+        while not self._events.empty():
+            self._events.get_nowait()
+        self._cancel()
+        self._events.put_nowait((index, Failure("the client reads too slowly; this answer was given up")))
+
+    def _cancel(self) -> None:
+        for index in self._open:
+            self.served.engine.cancel(self.asked.requests[index].id)
+
+    # -- counting --------------------------------------------------------------------------------------------------
+
+    def _take(self, index: int, event: Delta | Embedding) -> None:
+        if isinstance(event, Delta):
+            self._count_tokens(index, event)
+        if is_last(event):
+            self._open.remove(index)
+            self._reasons[index] = (isinstance(event, Delta) and event.finish_reason) or "embedding"
+            self._serving.metrics.requests.labels(*self._labels, self._reasons[index]).inc()
+
+    def _count_tokens(self, index: int, delta: Delta) -> None:
         metrics, now = self._serving.metrics, time.perf_counter()
-        if self._completion_tokens == 0:
-            metrics.first_token.labels(*self._labels).observe(now - self._arrival)
+        if index in self._last:
+            metrics.inter_token.labels(*self._labels).observe(now - self._last[index])
         else:
-            metrics.inter_token.labels(*self._labels).observe(now - self._last)
-        self._last = now
+            metrics.first_token.labels(*self._labels).observe(now - self._arrival)
+        self._last[index] = now
         self._completion_tokens += len(delta.tokens)
+        self._serving.limiter.charge(self._key, len(delta.tokens))
+        if self._key.keep_chats:
+            self._texts[index].append(delta.text)
 
     def _finish(self, outcome: str) -> None:
+        """`outcome`: of the choices that did not come to their end."""
         metrics, usage = self._serving.metrics, self.usage
-        metrics.requests.labels(*self._labels, outcome).inc()
+        if self._open:
+            metrics.requests.labels(*self._labels, outcome).inc(len(self._open))
         metrics.prompt_tokens.labels(*self._labels).inc(usage.prompt_tokens)
         metrics.completion_tokens.labels(*self._labels).inc(usage.completion_tokens)
-        self._serving.usage_log.append(self._key, self._model, usage)
+        self._serving.usage_log.append(self._key.id, self._model, usage)
+        if self._key.keep_chats and not self._open and (question := self._question()) is not None:
+            kept = [Kept("".join(parts), self._reasons[index]) for index, parts in enumerate(self._texts)]
+            self._serving.chat_log.append(self._key.id, self._model, question, kept)
+
+    def _question(self) -> dict[str, Any] | None:
+        """The part of the body that is kept; nothing of embeddings."""
+        match self._body:
+            case ChatCompletionRequest():
+                return {"messages": [message.as_message().model_dump() for message in self._body.messages]}
+            case CompletionRequest():
+                return {"prompts": [self.served.tokenizer.decode(prompt) for prompt in self.asked.prompts]}
+        return None

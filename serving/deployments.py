@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from serving.engine_protocol import Served
 from serving.gate import Gate
+from serving.keys import Key
 from trainer.artifacts import COMPLETE
 from trainer.spec import Spec, explain
 
@@ -43,11 +44,6 @@ class WantedDeployment(Spec):
         if not any(version.weight for version in self.versions):
             raise ValueError(f"no version of model '{self.model_name}' has a weight above 0")
         return self
-
-
-class Key(Spec):
-    id: str
-    sha256: str
 
 
 class ServingFile(Spec):
@@ -174,13 +170,13 @@ class Deployments:
             return version.served if version else None
         return _pick(shares, f"{name}\n{sticky}") if shares else None
 
-    def key_id(self, presented: str) -> str | None:
-        """Whose key this is; takes the same time whichever key it is compared with."""
+    def find_key(self, presented: str) -> Key | None:
+        """The key as serving.json has it; takes the same time whichever key it is compared with."""
         digest = hashlib.sha256(presented.encode()).hexdigest()
         found = None
         for key in self._keys:
             if hmac.compare_digest(key.sha256, digest):
-                found = key.id
+                found = key
         return found
 
     def wait_until_settled(self, timeout: float) -> bool:

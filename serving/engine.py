@@ -2,7 +2,6 @@
 
 import logging
 import queue
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -10,13 +9,19 @@ from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Self
 
+import torch
+from llguidance import LLMatcher
 from torch import Tensor
 
 from serving.engine_protocol import Emit, EngineClosed, Stats
+from serving.grammars import Grammars
+from serving.histogram import StepHistograms
 from serving.kv_cache import BlockPool
-from serving.request import Delta, Failure, FinishReason, Request, TokenLogprob
+from serving.live import Live, advance
+from serving.prompt_reader import reader_for
+from serving.request import Failure, Request, is_last
 from serving.runner import Runner
-from serving.sampling import Sampler, sample, top_logprobs
+from serving.sampling import new_sampler
 from serving.scheduler import Chunk, Scheduler, Sequence
 from serving.text_stream import TextStream
 from trainer.data.tokenizer import Tokenizer
@@ -34,21 +39,12 @@ class Limits:
     block_size: int
 
 
-@dataclass(eq=False)
-class _Live:
-    """A request that is being answered."""
-
-    request: Request
-    emit: Emit
-    sequence: Sequence
-    text: TextStream
-    sampler: Sampler
-
-
 @dataclass(frozen=True)
 class _Submit:
     request: Request
     emit: Emit
+    matcher: LLMatcher | None
+    arrival: float
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,8 @@ class TorchEngine:
         self.runner, self.tokenizer, self._after_step = runner, tokenizer, after_step
         pool = BlockPool(limits.num_blocks, limits.block_size)
         self.scheduler = Scheduler(pool, limits.max_batch_tokens, limits.max_sequences)
-        self._live: dict[str, _Live] = {}
+        self.grammars, self._observed = Grammars.of(tokenizer), StepHistograms()
+        self._live: dict[str, Live] = {}
         self._inbox: queue.SimpleQueue[_Submit | _Cancel | _Wake] = queue.SimpleQueue()
         self._lock = threading.Lock()  # orders submit before close
         self._closed = self._aborted = False
@@ -90,10 +87,13 @@ class TorchEngine:
     # -- from any thread -------------------------------------------------------------------------------------------
 
     def submit(self, request: Request, emit: Emit) -> None:
+        # Compiled in the thread of the one who asks: no step waits for it.
+        grammar = request.params.grammar
+        matcher = self.grammars.matcher(grammar) if grammar is not None else None
         with self._lock:
             if self._closed:
                 raise EngineClosed
-            self._inbox.put(_Submit(request, emit))
+            self._inbox.put(_Submit(request, emit, matcher, time.monotonic()))
 
     def cancel(self, request_id: str) -> None:
         self._inbox.put(_Cancel(request_id))
@@ -118,7 +118,9 @@ class TorchEngine:
     def stats(self) -> Stats:
         pool, scheduler = self.scheduler.pool, self.scheduler
         waiting = len(scheduler.waiting) + self._inbox.qsize()
-        return Stats(len(scheduler.running), waiting, pool.used, pool.num_blocks, scheduler.preemptions)
+        return Stats(
+            len(scheduler.running), waiting, pool.used, pool.num_blocks, scheduler.preemptions, self._observed.counts()
+        )
 
     # -- the engine's thread ---------------------------------------------------------------------------------------
 
@@ -148,17 +150,19 @@ class TorchEngine:
         while wait or not self._inbox.empty():
             wait = False
             match self._inbox.get():
-                case _Submit(request, emit):
-                    self._start(request, emit)
+                case _Submit() as submitted:
+                    self._start(submitted)
                 case _Cancel(request_id) if request_id in self._live:
                     self._end(self._live[request_id])
 
     def step(self) -> None:
         """One batch. What goes wrong in it ends its requests with an error, not the engine."""
         chunks = self.scheduler.schedule()
+        self._observe(chunks)
         try:
-            sampling, logits_NV = self.runner.run(chunks)
+            sampling, logits_NV, read = self.runner.run(chunks)
             self.scheduler.commit(chunks)
+            self._read_prompts(read)
             self.postprocess(sampling, logits_NV)
         except Exception:
             # The supervision point of the engine: any defect must reach the clients that wait for this batch.
@@ -166,38 +170,52 @@ class TorchEngine:
             live = [self._live[chunk.sequence.id] for chunk in chunks if chunk.sequence.id in self._live]
             self._fail(live, "the engine failed on this request; the server's log says why")
 
+    def _observe(self, chunks: Items[Chunk]) -> None:
+        observed, pool, now = self._observed, self.scheduler.pool, time.monotonic()
+        observed.batch_size.observe(len(chunks))
+        observed.kv_use.observe(pool.used / pool.num_blocks)
+        for live in (self._live[chunk.sequence.id] for chunk in chunks):
+            if live.arrival is not None:
+                observed.queue_seconds.observe(now - live.arrival)
+                live.arrival = None
+
+    @torch.inference_mode()
+    def _read_prompts(self, read: Items[tuple[Chunk, Tensor]]) -> None:
+        for chunk, hidden_LD in read:
+            live = self._live[chunk.sequence.id]
+            if live.reader is not None and chunk.start < len(live.request.prompt):
+                live.reader.read(chunk.start, hidden_LD)
+
+    @torch.inference_mode()
     def postprocess(self, sampling: Items[Chunk], logits_NV: Tensor) -> None:
         """Sample, append, show, and end what is finished."""
-        rows = [self._live[chunk.sequence.id] for chunk in sampling]
-        logits_NV = logits_NV[:, : self.tokenizer.vocab_size]
-        tokens = sample(logits_NV, [live.sampler for live in rows])
-        for live, token, logits_V in zip(rows, tokens, logits_NV, strict=True):
-            live.sequence.tokens.append(token)
-            text, reason = self._show(live, token)
-            if reason is not None:
+        lives = [self._live[chunk.sequence.id] for chunk in sampling]
+        events = advance(lives, logits_NV[:, : self.tokenizer.vocab_size], self.tokenizer.end_id)
+        for live, event in zip(lives, events, strict=True):
+            if is_last(event):
                 self._end(live)
-            live.emit(Delta(text, (token,), reason, _logprobs(live, token, logits_V)))
+            live.emit(event)
 
-    def _show(self, live: _Live, token: int) -> tuple[str, FinishReason | None]:
-        """The text a token adds, and why the answer ends with it, if it does."""
-        params = live.request.params
-        ended = token == self.tokenizer.end_id and not params.ignore_end
-        full = len(live.sequence.tokens) - len(live.request.prompt) >= params.max_tokens
-        text = "" if ended else live.text.push(token)
-        if (ended or full) and not live.text.stopped:
-            text += live.text.flush()
-        if ended or live.text.stopped:
-            return text, "stop"
-        return text, "length" if full else None
-
-    def _start(self, request: Request, emit: Emit) -> None:
-        sequence = Sequence(request.id, list(request.prompt), priority=request.priority)
-        text = TextStream(self.tokenizer.decode_stream(), request.params.stop)
-        sampler = Sampler(request.params, random.Random(request.params.seed))
-        self._live[request.id] = _Live(request, emit, sequence, text, sampler)
+    def _start(self, submitted: _Submit) -> None:
+        request = submitted.request
+        sequence = Sequence(request.id, list(request.prompt), priority=request.priority, reuse=not request.reads_prompt)
+        self._live[request.id] = Live(
+            request=request,
+            emit=submitted.emit,
+            sequence=sequence,
+            text=TextStream(self.tokenizer.decode_stream(), request.params.stop),
+            sampler=new_sampler(
+                request.params, request.prompt, self.tokenizer.vocab_size, self.runner.device, submitted.matcher
+            ),
+            reader=reader_for(request, self._scores),
+            arrival=submitted.arrival,
+        )
         self.scheduler.add(sequence)
 
-    def _end(self, live: _Live) -> None:
+    def _scores(self, hidden_LD: Tensor) -> Tensor:
+        return self.runner.model.logits(hidden_LD)[:, : self.tokenizer.vocab_size]
+
+    def _end(self, live: Live) -> None:
         del self._live[live.request.id]
         self.scheduler.remove(live.sequence)
 
@@ -206,15 +224,7 @@ class TorchEngine:
         late = [live for live in self._live.values() if (live.request.deadline or now) < now]
         self._fail(late, "the answer was not whole at its deadline", late=True)
 
-    def _fail(self, failed: Items[_Live], message: str, *, late: bool = False) -> None:
+    def _fail(self, failed: Items[Live], message: str, *, late: bool = False) -> None:
         for live in failed:
             self._end(live)
             live.emit(Failure(message, late))
-
-
-def _logprobs(live: _Live, token: int, logits_V: Tensor) -> tuple[TokenLogprob, ...]:
-    count = live.request.params.logprobs
-    if count is None:
-        return ()
-    logprob, top = top_logprobs(logits_V, token, count)
-    return (TokenLogprob(token, logprob, tuple(top)),)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from serving.engine_messages import Abort, Cancel, Close, Ended, Events, Ready, Refused, Submit, ToEngine
 from serving.engine_protocol import Emit, EngineClosed, Served, Stats
-from serving.request import Delta, Failure, Request
+from serving.request import Failure, Request, is_last
 from serving.settings import Settings
 from trainer.data.tokenizer import Tokenizer
 
@@ -124,8 +124,7 @@ class EngineProcess:
         with self._lock:
             self._stats = message.stats
         for request_id, event in message.events:
-            ends = isinstance(event, Failure) or (isinstance(event, Delta) and event.finish_reason is not None)
             with self._lock:
-                emit = self._live.pop(request_id, None) if ends else self._live.get(request_id)
+                emit = self._live.pop(request_id, None) if is_last(event) else self._live.get(request_id)
             if emit is not None:
                 emit(event)

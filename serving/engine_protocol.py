@@ -1,10 +1,11 @@
 """What an engine is to those who ask it. Loads no torch: the process that speaks HTTP needs none."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from serving.gate import Gate
+from serving.histogram import Counts
 from serving.request import Event, Request
 from trainer.data.tokenizer import Tokenizer
 
@@ -24,6 +25,7 @@ class Stats:
     used_blocks: int
     num_blocks: int
     preemptions: int
+    histograms: dict[str, Counts] = field(default_factory=dict)  # of `StepHistograms`
 
 
 class Engine(Protocol):

@@ -1,13 +1,19 @@
 """What Prometheus reads at /metrics. One registry an app, so that several may live in one process."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import HistogramMetricFamily
 
 from serving.engine_protocol import Stats
+from serving.histogram import SECONDS
 
 OF = ["model", "version"]
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+ENGINE_HISTOGRAMS = {
+    "queue_seconds": ("octavo_queue_time_seconds", "arrival at the engine to the first step"),
+    "batch_size": ("octavo_batch_size", "requests in a step"),
+    "kv_use": ("octavo_kv_use_ratio", "share of the KV blocks in use in a step"),
+}
 
 
 class Metrics:
@@ -35,10 +41,29 @@ class Metrics:
                                  registry=registry),
         }  # fmt: skip
 
+        self._engines = _EngineHistograms()
+        registry.register(self._engines)
+
     def render(self, stats: Mapping[tuple[str, str], Stats]) -> bytes:
         """The exposition text. `stats`: (model, version) -> its engine as it is now; what is gone has no gauges."""
+        self._engines.stats = stats
         for name, gauge in self._gauges.items():
             gauge.clear()
             for labels, snapshot in stats.items():
                 gauge.labels(*labels).set(getattr(snapshot, name))
         return generate_latest(self.registry)
+
+
+class _EngineHistograms:
+    """Histograms that the engines keep themselves."""
+
+    def __init__(self) -> None:
+        self.stats: Mapping[tuple[str, str], Stats] = {}
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        for name, (metric, text) in ENGINE_HISTOGRAMS.items():
+            family = HistogramMetricFamily(metric, text, labels=OF)
+            for labels, snapshot in self.stats.items():
+                if (counts := snapshot.histograms.get(name)) is not None:
+                    family.add_metric(labels, counts.buckets(), counts.total)
+            yield family

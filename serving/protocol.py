@@ -1,50 +1,137 @@
 """Bodies of the OpenAI protocol, as far as it is spoken here. A field that is not listed is an error that names it."""
 
-from typing import Any, Literal
+import json
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
-from trainer.spec import Message, Role, without_consequences
+from serving.request import Grammar
+from trainer.spec import Message, Role
 
-MAX_STOP = 4
+MAX_STOP, MAX_STOP_LENGTH = 4, 256
+MAX_CHOICES = 128
+MAX_GRAMMAR = 65_536  # characters
+SEEDS = 2**64
 
 
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-# -- requests --------------------------------------------------------------------------------------------------------
-
-
-class StreamOptions(Body):
-    include_usage: bool = False
-
-
-class GenerationRequest(Body):
-    """What both kinds of completion take. `top_k` and `ignore_eos` are additions that other servers have too."""
-
-    model: str
-    temperature: float = Field(1.0, ge=0, le=2)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0, description="sample from the k best tokens; 0: from all")
-    seed: int | None = None
-    stop: tuple[str, ...] = Field((), max_length=MAX_STOP)
-    ignore_eos: bool = False
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    # Accepted at the values that change nothing, because clients send them unasked.
-    n: Literal[1] = 1
-    presence_penalty: Literal[0] = 0
-    frequency_penalty: Literal[0] = 0
+class RequestBody(Body):
+    """A body whose optional fields may be null: the protocol lets clients send that for what they leave unset."""
 
     @model_validator(mode="before")
     @classmethod
     def _null_is_unset(cls, body: Any) -> Any:
-        """The protocol lets clients send null for what they leave unset; several do."""
         if not isinstance(body, dict):
             return body
-        optional = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        optional = {field.alias or name for name, field in cls.model_fields.items() if not field.is_required()}
         return {name: value for name, value in body.items() if value is not None or name not in optional}
+
+
+def _whole_characters(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("holds half of a surrogate pair, which is no character") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole_characters)]
+
+
+# -- prompts ---------------------------------------------------------------------------------------------------------
+
+
+Prompt = Text | tuple[int, ...]
+
+
+def _as_prompts(value: Any) -> list[Any]:
+    """One text, one list of token ids, or a list of such, as a list."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and value and all(isinstance(item, str) or _are_ids(item) for item in value):
+        return value
+    if _are_ids(value):
+        return [value]
+    raise ValueError("must be a text, a list of token ids, or a list of such")
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, int) and not isinstance(item, bool) for item in value)
+
+
+Prompts = Annotated[tuple[Prompt, ...], BeforeValidator(_as_prompts)]
+
+
+# -- requests --------------------------------------------------------------------------------------------------------
+
+
+class StreamOptions(RequestBody):
+    include_usage: bool = False
+
+
+class JsonSchema(RequestBody):
+    """`strict` changes nothing: an answer always follows the schema."""
+
+    name: str
+    description: str | None = None
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(RequestBody):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _schema_where_it_belongs(self) -> Self:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema goes with the type 'json_schema' and is needed there")
+        return self
+
+    def grammar(self) -> Grammar | None:
+        if self.type == "text":
+            return None
+        schema = self.json_schema.schema_ if self.json_schema is not None else {"type": "object"}
+        return Grammar("json_schema", json.dumps(schema))
+
+
+StopString = Annotated[Text, StringConstraints(max_length=MAX_STOP_LENGTH)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+
+
+class GenerationRequest(RequestBody):
+    """What both kinds of completion take. `top_k`, `min_p`, `repetition_penalty`, `ignore_eos` and `guided_regex` are
+    additions that other servers have too."""
+
+    model: Text
+    temperature: float = Field(1.0, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=-1, description="sample from the k best tokens; 0 or -1: from all")
+    min_p: float = Field(0.0, ge=0, le=1, description="leave out what is less probable than this share of the best")
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    repetition_penalty: float = Field(1.0, gt=0, le=10)
+    logit_bias: dict[int, Bias] = Field({}, max_length=1024)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: tuple[StopString, ...] = Field((), max_length=MAX_STOP)
+    n: int = Field(1, ge=1, le=MAX_CHOICES)
+    ignore_eos: bool = False
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
+    guided_regex: Text | None = None
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -62,29 +149,39 @@ class GenerationRequest(Body):
     def wants_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
 
+    def seed_of(self, choice: int) -> int | None:
+        """The first answer draws with the seed, each further one with the next number."""
+        return None if self.seed is None else (self.seed + choice) % SEEDS
+
+    def grammar(self) -> tuple[Grammar, str] | None:
+        """What the answer must be, and the field that says so.
+
+        Raises:
+            ValueError: two fields say so.
+        """
+        found = [(Grammar("regex", self.guided_regex), "guided_regex")] if self.guided_regex is not None else []
+        if self.response_format is not None and (grammar := self.response_format.grammar()) is not None:
+            found.append((grammar, "response_format"))
+        if len(found) > 1:
+            raise ValueError("give response_format or guided_regex, not both")
+        return found[0] if found else None
+
 
 class CompletionRequest(GenerationRequest):
-    prompt: str | tuple[int, ...]
-    max_tokens: int = Field(16, gt=0)
+    prompt: Prompts
+    max_tokens: int = Field(16, ge=0, description="0 only with echo: the prompt is scored and nothing written")
     logprobs: int | None = Field(None, ge=0, le=5)
-
-    @field_validator("prompt", mode="before")
-    @classmethod
-    def _text_or_ids(cls, value: Any) -> Any:
-        ids = isinstance(value, list) and all(isinstance(item, int) and not isinstance(item, bool) for item in value)
-        if not isinstance(value, str) and not ids:
-            raise ValueError("must be one text or one list of token ids; send several prompts as several requests")
-        return value
+    echo: bool = False
 
 
 class TextPart(Body):
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ChatMessage(Body):
     role: Role
-    content: str
+    content: Text
 
     @field_validator("content", mode="before")
     @classmethod
@@ -113,6 +210,32 @@ class ChatCompletionRequest(GenerationRequest):
         return value
 
 
+class EmbeddingRequest(RequestBody):
+    model: Text
+    input: Prompts
+    encoding_format: Literal["float", "base64"] = "float"
+
+
+class TokenizeRequest(RequestBody):
+    """vLLM's: a text as /v1/completions reads it, or a chat. Without `model` the only one there is."""
+
+    model: Text | None = None
+    prompt: Text | None = None
+    messages: tuple[ChatMessage, ...] | None = Field(None, min_length=1)
+    add_generation_prompt: bool = True
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give prompt or messages")
+        return self
+
+
+class DetokenizeRequest(RequestBody):
+    model: Text | None = None
+    tokens: tuple[int, ...]
+
+
 # -- answers ---------------------------------------------------------------------------------------------------------
 
 
@@ -139,44 +262,11 @@ class ModelList(Body):
     data: list[ModelCard]
 
 
-class ErrorBody(Body):
-    """The error shape of the OpenAI protocol."""
-
-    message: str
-    type: str
-    param: str | None = None
-    code: str | None = None
+class Tokenized(Body):
+    tokens: list[int]
+    count: int
+    max_model_len: int
 
 
-class ApiError(Exception):
-    """A refusal with its status; becomes `{"error": …}`."""
-
-    def __init__(
-        self, status: int, message: str, *, kind: str = "invalid_request_error", param: str | None = None,
-        code: str | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(message)
-        self.status = status
-        self.body = {"error": ErrorBody(message=message, type=kind, param=param, code=code).model_dump()}
-
-
-def validation_error(errors: list[Any]) -> ApiError:
-    """One sentence a wrong field, the first of them as `param`."""
-    first = errors[0]
-    if first["type"] == "json_invalid":
-        return ApiError(400, f"the body is not JSON: {first['ctx']['error']}", code="invalid_json")
-    lines = []
-    for item in without_consequences(errors):
-        message = str(item["msg"]).removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = "is not supported by this server; leave it out"
-        lines.append(f"'{_field(item['loc'])}': {message}")
-    code = "unsupported_parameter" if first["type"] == "extra_forbidden" else "invalid_value"
-    param = _field(first["loc"])
-    return ApiError(400, "; ".join(lines), param=param if param != "body" else None, code=code)
-
-
-def _field(location: tuple[Any, ...]) -> str:
-    """('body', 'messages', 0, 'role') -> 'messages.0.role'; what pydantic adds for a union's branch is left out."""
-    parts = [str(part) for part in location if part != "body"]
-    return ".".join(part for part in parts if "[" not in part and part not in ("str", "int")) or "body"
+class Detokenized(Body):
+    prompt: str

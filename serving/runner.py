@@ -27,18 +27,21 @@ class Runner:
         self.store = BlockStore(model.config, num_blocks, block_size, self.dtype, self.device)
 
     @torch.inference_mode()
-    def run(self, chunks: Items[Chunk]) -> tuple[list[Chunk], Tensor]:
-        """The chunks that reach the end of their sequence, and float32 scores [N, V] of what follows each."""
+    def run(self, chunks: Items[Chunk]) -> tuple[list[Chunk], Tensor, list[tuple[Chunk, Tensor]]]:
+        """The chunks that reach the end of their sequence, and float32 scores [N, V] of what follows each. Besides,
+        hidden states [L, D] of the chunks of sequences that share no blocks because their prompts are read."""
         chunks = sorted(chunks, key=lambda chunk: chunk.count > 1)
         output = self.forward(chunks)
-        last, at = [], 0
+        last, read, at = [], [], 0
         for chunk in chunks:
             at += chunk.count
             if chunk.samples:
                 last.append(at - 1)
+            if not chunk.sequence.reuse:
+                read.append((chunk, output.hidden_BLD[0, at - chunk.count : at]))
         sampling = [chunk for chunk in chunks if chunk.samples]
         hidden_ND = output.hidden_BLD[0, torch.tensor(last, dtype=torch.long, device=self.device)]
-        return sampling, self.model.logits(hidden_ND)
+        return sampling, self.model.logits(hidden_ND), read
 
     def forward(self, chunks: Items[Chunk]) -> Output:
         """Hidden states [1, T, D] of all tokens of the batch; chunks of one token must come first."""

@@ -26,6 +26,12 @@ class Settings(BaseSettings):
     serving_batch_tokens: int = Field(512, gt=0, description="most tokens one step runs")
     serving_max_sequences: int = Field(64, gt=0, description="most requests that are answered at once")
     serving_max_queue: int = Field(1024, gt=0, description="most requests that wait; beyond it the answer is 429")
+    serving_max_unread: int = Field(
+        4096,
+        gt=0,
+        description="most tokens a client may be behind, beyond what its connection holds; then it is let go",
+    )
+    serving_chats_megabytes: int = Field(64, gt=0, description="size of chats.jsonl at which it is turned over")
 
     @model_validator(mode="after")
     def _room_for_prefill(self) -> Self:

@@ -28,10 +28,11 @@ def publish(platform: Platform) -> None:
 
 
 def _content(platform: Platform) -> dict[str, Any]:
-    keys_query = select(KeyRow).join(UserRow).where(UserRow.role.in_(("admin", "member"))).order_by(KeyRow.created)
+    may_ask = UserRow.role.in_(("admin", "member"))
+    keys_query = select(KeyRow).join(UserRow).where(may_ask, KeyRow.revoked.is_(None)).order_by(KeyRow.created)
     with platform.database.read() as session:
         deployments = all_current(session)
-        keys = [{"id": key.id, "sha256": key.sha256} for key in session.scalars(keys_query)]
+        keys = [_key(row) for row in session.scalars(keys_query)]
     backend_key = {"id": BACKEND_KEY, "sha256": key_sha256(serving_key(platform.settings))}
     return {
         "version": VERSION,
@@ -47,3 +48,13 @@ def _versions(wanted: Wanted) -> list[dict[str, Any]]:
         *((version, 0.0) for version in wanted.kept),
     ]
     return [{"id": version.job, "export": version.export, "weight": weight} for version, weight in weighted]
+
+
+def _key(row: KeyRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "sha256": row.sha256,
+        "requests_per_minute": row.requests_per_minute,
+        "tokens_per_minute": row.tokens_per_minute,
+        "keep_chats": row.keep_chats,
+    }

@@ -19,7 +19,13 @@ class UserRow(Base):
 
 
 class KeyRow(Base):
-    """An API key; only its hash is kept."""
+    """An API key; only its hash is kept.
+
+    Attributes:
+        revoked: since when it opens nothing; the row stays, since usage names it.
+        requests_per_minute, tokens_per_minute: what serving lets it use; None: no limit.
+        keep_chats: its owner consents to serving keeping what is asked and answered.
+    """
 
     __tablename__ = "keys"
 
@@ -27,3 +33,7 @@ class KeyRow(Base):
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"))
     sha256: Mapped[str] = mapped_column(unique=True)
     created: Mapped[float]
+    revoked: Mapped[float | None] = mapped_column(default=None)
+    requests_per_minute: Mapped[int | None] = mapped_column(default=None)
+    tokens_per_minute: Mapped[int | None] = mapped_column(default=None)
+    keep_chats: Mapped[bool] = mapped_column(default=False)

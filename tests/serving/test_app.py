@@ -151,6 +151,10 @@ def test_many_at_once_get_the_answer_of_one(client: openai.OpenAI, expected: str
     assert set(answers) == {expected}
 
 
+def schema_format(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+
+
 # -- refusals --------------------------------------------------------------------------------------------------------
 
 
@@ -159,13 +163,29 @@ def test_many_at_once_get_the_answer_of_one(client: openai.OpenAI, expected: str
     [
         ({"tools": []}, "tools", "not supported"),
         ({"temprature": 1}, "temprature", "not supported"),
-        ({"n": 2}, "n", "1"),
+        ({"n": 0}, "n", "greater than or equal to 1"),
+        ({"best_of": 2}, "best_of", "not supported"),
+        ({"presence_penalty": 3}, "presence_penalty", "less than or equal to 2"),
+        ({"logit_bias": {"9999": 1}}, "logit_bias", "9999"),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5", "less than or equal to 100"),
+        ({"logit_bias": {"five": 1}}, "logit_bias.five", "integer"),
+        ({"seed": 2**80}, "seed", "less than"),
         ({"temperature": 3}, "temperature", "less than or equal to 2"),
         ({"max_tokens": 0}, "max_tokens", "greater than 0"),
+        ({"max_tokens": -5}, "max_tokens", "greater than 0"),
         ({"messages": []}, "messages", "at least 1"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "messages.0.role", "'user'"),
         ({"messages": [{"role": "user", "content": "x", "name": "y"}]}, "messages.0.name", "not supported"),
         ({"stop": ["a"] * 5}, "stop", "at most 4"),
+        ({"stop": [f"stop {i}" for i in range(10_000)]}, "stop", "at most 4"),
+        ({"stop": "a" * 257}, "stop.0", "at most 256"),
+        ({"guided_regex": "(a"}, "guided_regex", "unclosed group"),
+        ({"guided_regex": "a" * 70_000}, "guided_regex", "65536"),
+        ({"guided_regex": "a", "ignore_eos": True}, "ignore_eos", "grammar"),
+        ({"guided_regex": "a", "response_format": {"type": "json_object"}}, "guided_regex", "not both"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "json_object"),
+        ({"response_format": {"type": "json_schema"}}, "response_format", "needed"),
+        ({"response_format": schema_format({"type": "wizard"})}, "response_format", "wizard"),
         ({"stop": [""]}, "stop", "empty"),
         ({"stream_options": {"continuous": True}}, "stream_options.continuous", "not supported"),
         ({"top_logprobs": 3}, "top_logprobs", "logprobs"),
@@ -193,7 +213,18 @@ def test_null_means_unset_but_names_a_field_that_is_not_supported(http: httpx.Cl
 
 
 @pytest.mark.parametrize(
-    ("prompt", "said"), [("", "empty"), ([9999], "9999"), ([-1], "-1"), (["a", "b"], "several requests"), (3, "text")]
+    ("prompt", "said"),
+    [
+        ("", "empty"),
+        ([], "empty"),
+        ([9999], "9999"),
+        ([-1], "-1"),
+        (["a", ""], "empty"),
+        (["a", [9999]], "9999"),
+        (3, "text"),
+        ([True], "text"),
+        ([["a"]], "text"),
+    ],
 )
 def test_a_wrong_prompt_is_explained(http: httpx.Client, prompt: Any, said: str) -> None:
     response = http.post("/v1/completions", json={"model": "tiny", "prompt": prompt})
@@ -223,6 +254,46 @@ def test_a_wrong_or_missing_key_is_401(http: httpx.Client, header: dict[str, str
     assert (response.status_code, response.json()["error"]["code"]) == (401, code)
 
 
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"suffix": "x"}, "suffix"),
+        ({"best_of": 2}, "best_of"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"logprobs": 6}, "logprobs"),
+        ({"n": 100, "prompt": ["a"] * 11}, "n"),
+    ],
+)
+def test_a_wrong_field_of_a_completion_is_named(http: httpx.Client, change: dict[str, Any], param: str) -> None:
+    response = http.post("/v1/completions", json={"model": "tiny", "prompt": "5", **change})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "said"),
+    [
+        (b'{"model": "tiny\xff"}', 400, "UTF-8"),
+        (b'{"model": "tiny"', 400, "not JSON"),
+        (b"[" * 100_000, 400, "nested too deeply"),
+        (b'{"model": "tiny", "prompt": "\\ud800"}', 400, "prompt"),
+        (b'{"model": "tiny", "prompt": "5", "\\ud800": 1}', 400, "unicode"),
+        (b'{"model": "tiny", "prompt": "5", "temperature": NaN}', 400, "temperature"),
+        (b'{"model": "tiny", "prompt": "5", "logit_bias": {"5": Infinity}}', 400, "logit_bias"),
+        (b'{"model": "tiny", "prompt": "' + b"a" * 11_000_000 + b'"}', 413, "too large"),
+    ],
+)
+def test_a_body_that_is_no_request_is_refused(http: httpx.Client, content: bytes, status: int, said: str) -> None:
+    response = http.post("/v1/completions", content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code == status
+    assert said in response.json()["error"]["message"]
+    assert ask_plainly(http) == 200, "others are answered as before"
+
+
+def ask_plainly(http: httpx.Client) -> int:
+    return http.post("/v1/completions", json={"model": "tiny", "prompt": "5", "max_tokens": 1}).status_code
+
+
 def test_other_errors_have_the_same_shape(http: httpx.Client) -> None:
     for response in (http.get("/v1/nothing"), http.get("/v1/completions"), http.post("/v1/completions", content=b"{")):
         assert 400 <= response.status_code < 500
@@ -248,6 +319,23 @@ def test_usage_is_written_by_key_and_counted(http: httpx.Client, client: openai.
     assert gauge(http, "octavo_completion_tokens_total") == before + 20
     assert gauge(http, "octavo_time_to_first_token_seconds_count") > 0
     assert gauge(http, "octavo_inter_token_seconds_count") > 0
+
+
+def test_the_engines_histograms_count_requests_and_steps(http: httpx.Client, client: openai.OpenAI) -> None:
+    ask(client)  # what an engine observed comes with its steps
+    names = ("octavo_queue_time_seconds", "octavo_batch_size", "octavo_kv_use_ratio")
+    queued, steps, used = (gauge(http, f"{name}_count{{") for name in names)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: ask(client), range(4)))
+    assert gauge(http, "octavo_queue_time_seconds_count{") == queued + 4
+    assert 20 <= gauge(http, "octavo_batch_size_count{") - steps <= 80, "answers of 20 tokens, together or in turn"
+    assert gauge(http, "octavo_kv_use_ratio_count{") - used == gauge(http, "octavo_batch_size_count{") - steps
+    infinite = [line for line in http.get("/metrics").text.splitlines() if line.startswith("octavo_batch_size_bucket")][
+        -1
+    ]
+    assert 'le="+Inf"' in infinite
+    assert float(infinite.rpartition(" ")[2]) == gauge(http, "octavo_batch_size_count{")
+    assert gauge(http, "octavo_kv_use_ratio_sum{") <= gauge(http, "octavo_kv_use_ratio_count{")
 
 
 @pytest.fixture(scope="module")

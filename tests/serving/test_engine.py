@@ -34,7 +34,7 @@ class Gated(Runner):
         self.entered, self.proceed = threading.Semaphore(0), threading.Semaphore(0)
         self.steps: list[list[tuple[str, int]]] = []
 
-    def run(self, chunks: Sequence[Chunk]) -> tuple[list[Chunk], Tensor]:
+    def run(self, chunks: Sequence[Chunk]) -> tuple[list[Chunk], Tensor, list[tuple[Chunk, Tensor]]]:
         self.steps.append([(chunk.sequence.id, chunk.count) for chunk in chunks])
         self.entered.release()
         assert self.proceed.acquire(timeout=30)

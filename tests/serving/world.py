@@ -112,17 +112,26 @@ def slow_greedy(model: Transformer, prompt: Sequence[int], max_tokens: int, end_
     return tokens[len(prompt) :]
 
 
+def key_entry(name: str, key: str, **more: Any) -> dict[str, Any]:
+    """A key as serving.json has it."""
+    return {"id": name, "sha256": hashlib.sha256(key.encode()).hexdigest(), **more}
+
+
 Versions = Mapping[str, tuple[Path, float]]
 
 
 def write_serving_file(
-    home: Path, deployments: Mapping[str, Path | Versions], version: int = 1, key: str = KEY
+    home: Path,
+    deployments: Mapping[str, Path | Versions],
+    version: int = 1,
+    key: str = KEY,
+    keys: Sequence[dict[str, Any]] = (),
 ) -> None:
     """`deployments`: model name -> the one export, or version id -> export and weight."""
     content = {
         "version": version,
         "deployments": [{"model_name": name, "versions": _versions(wanted)} for name, wanted in deployments.items()],
-        "keys": [{"id": "tester", "sha256": hashlib.sha256(key.encode()).hexdigest()}],
+        "keys": list(keys) or [key_entry("tester", key)],
     }
     write_atomic(home / "serving.json", json.dumps(content))
 

@@ -33,14 +33,14 @@ def beginnings(rows: Rows, tokenizer: Tokenizer, length: int) -> list[list[int]]
     for ids, kinds in _code(rows):
         keywords = np.flatnonzero(kinds[: max(0, len(ids) - needed)] == CodeKind.KEYWORD)
         for place in keywords[keywords >= first].tolist():
-            texts = tokenizer.token_bytes(ids[place : place + needed])
+            texts = tokenizer.bytes_of(ids[place : place + needed])
             if _starts_line(tokenizer, ids[first:place]) and all(texts) and _begins(b"".join(texts)):
                 found.append([*tokenizer.start_ids, *ids[place : place + needed]])
     return found
 
 
 def _starts_line(tokenizer: Tokenizer, before: list[int]) -> bool:
-    return not before or tokenizer.token_bytes(before[-1:])[0].endswith(b"\n")
+    return not before or tokenizer.bytes_of(before[-1:])[0].endswith(b"\n")
 
 
 def _begins(source: bytes) -> bool:

@@ -114,7 +114,7 @@ def chat_pieces(tokenizer: Tokenizer, conversations: Sequence[Chat], context: in
 
 def _piece(tokenizer: Tokenizer, ids: list[int], record: Record, labels: NDArray[np.int8]) -> Piece:
     """A piece of whose tokens all but the first count; `labels` are those of the bytes that the ids stand for."""
-    structure = label_tokens(labels, [len(text) for text in tokenizer.token_bytes(ids)])
+    structure = label_tokens(labels, [len(text) for text in tokenizer.bytes_of(ids)])
     return Piece(ids, [False] + [True] * (len(ids) - 1), DOMAINS.index(record.domain), structure)
 
 

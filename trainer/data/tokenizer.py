@@ -146,14 +146,18 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`: special tokens are left out but for `<think>` and `</think>`; bytes that are no UTF-8
         become U+FFFD."""
-        text = b"".join(self.token_bytes(ids))
+        text = b"".join(self.bytes_of(ids))
         return (text.removeprefix(b" ") if self._bpe.spaced else text).decode("utf-8", errors="replace")
 
     def token_text(self, token: int) -> str:
         """What one token adds within a text."""
-        return self._bpe.bytes_of(token).decode("utf-8", errors="replace")
+        return self.token_bytes(token).decode("utf-8", errors="replace")
 
-    def token_bytes(self, ids: Sequence[int]) -> list[bytes]:
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes one token stands for within a text; none for special tokens."""
+        return self._bpe.bytes_of(token)
+
+    def bytes_of(self, ids: Sequence[int]) -> list[bytes]:
         """The bytes of text that each token stands for; none for special tokens."""
         return [self._bpe.bytes_of(token) for token in ids]
 

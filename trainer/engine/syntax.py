@@ -93,17 +93,17 @@ def write(
 
 def find_error(tokenizer: Tokenizer, prompt: Sequence[int], completion: Completion) -> Span | None:
     """The first error node of prompt and completion that the completion has part in; None where the whole parses."""
-    before = b"".join(tokenizer.token_bytes(prompt))
-    source = before + b"".join(tokenizer.token_bytes(completion.tokens))
+    before = b"".join(tokenizer.bytes_of(prompt))
+    source = before + b"".join(tokenizer.bytes_of(completion.tokens))
     return first_error(source, LANGUAGE, ended=completion.finished, start=len(before))
 
 
 def tokens_within(tokenizer: Tokenizer, prompt: Sequence[int], completion: Completion, error: Span) -> list[bool]:
     """Which tokens of a completion share a byte with an error; the end token stands for the place after the text."""
-    lengths = [len(text) for text in tokenizer.token_bytes(completion.tokens)]
+    lengths = [len(text) for text in tokenizer.bytes_of(completion.tokens)]
     if completion.finished:
         lengths[-1] = 1
-    ends = len(b"".join(tokenizer.token_bytes(prompt))) + np.cumsum(lengths)
+    ends = len(b"".join(tokenizer.bytes_of(prompt))) + np.cumsum(lengths)
     within = (ends > error.start) & (ends - lengths < error.end) & (np.array(lengths) > 0)
     marked: list[bool] = within.tolist()
     return marked

@@ -153,7 +153,7 @@ def test_tokens_of_a_document_and_of_its_chunks_with_gaps_keep_their_labels(
     assert piece.structure is not None
     start = 0
     for token, label in zip(piece.ids, piece.structure, strict=True):
-        length = len(tokenizer.token_bytes([token])[0])
+        length = len(tokenizer.bytes_of([token])[0])
         inside = [int(kind) for kind in whole[start : start + length] if kind != NONE]
         assert label == (inside[0] if inside else NONE)
         start += length
