@@ -13,7 +13,7 @@ from serving.grammars import Grammars
 from serving.keys import Key, RateLimiter
 from serving.logs import ChatLog, Kept, UsageLog
 from serving.metrics import Metrics
-from serving.prepare import Asked, check_grammar, prepare, prepare_embeddings
+from serving.prepare import Asked, check_grammar, grammar_of, prepare, prepare_embeddings
 from serving.protocol import ChatCompletionRequest, CompletionRequest, EmbeddingRequest, Usage
 from serving.request import Delta, Embedding, Event, Failure, is_last
 from serving.settings import Settings
@@ -51,13 +51,13 @@ class Serving:
         message = f"there is no model '{model}'; deployed: {known}"
         raise ApiError(404, message, param="model", code="model_not_found")
 
-    def find_only(self, model: str | None) -> tuple[str, Served]:
+    def find_only(self, model: str | None) -> Served:
         """`find`, where the name may be left out as long as there is one model only."""
         names = [model] if model is not None else sorted(self.deployments.ready())
         if len(names) != 1:
             known = ", ".join(names) or "none yet"
             raise ApiError(400, f"say which model; deployed: {known}", param="model")
-        return names[0], self.find(names[0])
+        return self.find(names[0])
 
     async def start(self, body: CompletionRequest | ChatCompletionRequest, key: Key) -> "Answer":
         """Hand a request to the engine of its model.
@@ -65,7 +65,8 @@ class Serving:
         Raises:
             ApiError: it cannot be answered; says why.
         """
-        await asyncio.to_thread(check_grammar, self.grammars, body)
+        if (guided := grammar_of(body)) is not None:  # compiling may take a moment: others are served meanwhile
+            await asyncio.to_thread(check_grammar, self.grammars, *guided)
         return self._submit(body, key, lambda served: prepare(served, body))
 
     async def start_embedding(self, body: EmbeddingRequest, key: Key) -> "Answer":

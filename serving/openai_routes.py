@@ -72,7 +72,7 @@ async def _embeddings(answer: Answer) -> list[Embedding]:
 
 @router.post("/tokenize")
 async def tokenize(body: TokenizeRequest, serving: ServingDep, key: KeyDep) -> Tokenized:
-    _, served = serving.find_only(body.model)
+    served = serving.find_only(body.model)
     if body.messages is not None:
         messages = [message.as_message() for message in body.messages]
         generation = body.add_generation_prompt
@@ -84,6 +84,6 @@ async def tokenize(body: TokenizeRequest, serving: ServingDep, key: KeyDep) -> T
 
 @router.post("/detokenize")
 async def detokenize(body: DetokenizeRequest, serving: ServingDep, key: KeyDep) -> Detokenized:
-    _, served = serving.find_only(body.model)
+    served = serving.find_only(body.model)
     check_tokens(served, body.tokens, "tokens")
     return Detokenized(prompt=served.tokenizer.decode(body.tokens))

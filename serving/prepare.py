@@ -58,24 +58,12 @@ def prepare_embeddings(served: Served, body: EmbeddingRequest) -> Asked:
     return Asked(tuple(replace(_request(prompt, params), embed=True) for prompt in prompts))
 
 
-def check_grammar(grammars: Grammars, body: Generation) -> None:
-    """Compiling may take a moment: not for the thread that serves others.
+def grammar_of(body: Generation) -> tuple[Grammar, str] | None:
+    """What the answer must be, and the field that says so.
 
     Raises:
-        ApiError: names the field, and what is wrong with the schema or expression.
+        ApiError: two fields say so, or another does not go with it.
     """
-    if (guided := _grammar(body)) is None:
-        return
-    grammar, field = guided
-    if len(grammar.source) > MAX_GRAMMAR:
-        raise ApiError(400, f"'{field}' has more than {MAX_GRAMMAR} characters", param=field)
-    try:
-        grammars.check(grammar)
-    except ValueError as error:
-        raise ApiError(400, f"'{field}' cannot be followed: {error}", param=field, code="invalid_grammar") from error
-
-
-def _grammar(body: Generation) -> tuple[Grammar, str] | None:
     try:
         guided = body.grammar()
     except ValueError as error:
@@ -84,6 +72,18 @@ def _grammar(body: Generation) -> tuple[Grammar, str] | None:
         message = f"'ignore_eos' cannot go with '{guided[1]}': an answer ends where its grammar does"
         raise ApiError(400, message, param="ignore_eos")
     return guided
+
+
+def check_grammar(grammars: Grammars, grammar: Grammar, field: str) -> None:
+    """Raises:
+    ApiError: the schema or expression of this field cannot be followed; says why.
+    """
+    if len(grammar.source) > MAX_GRAMMAR:
+        raise ApiError(400, f"'{field}' has more than {MAX_GRAMMAR} characters", param=field)
+    try:
+        grammars.check(grammar)
+    except ValueError as error:
+        raise ApiError(400, f"'{field}' cannot be followed: {error}", param=field, code="invalid_grammar") from error
 
 
 def _request(prompt: tuple[int, ...], params: SamplingParams) -> Request:
@@ -136,7 +136,7 @@ def check_tokens(served: Served, tokens: Sequence[int], field: str) -> None:
 def _params(served: Served, body: Generation) -> SamplingParams:
     """Those that all answers share."""
     check_tokens(served, tuple(body.logit_bias), "logit_bias")
-    guided, logprobs = _grammar(body), _wanted_logprobs(served, body)
+    guided, logprobs = grammar_of(body), _wanted_logprobs(served, body)
     return SamplingParams(
         max_tokens=0,
         temperature=body.temperature,

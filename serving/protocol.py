@@ -10,6 +10,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -145,6 +146,13 @@ class GenerationRequest(RequestBody):
             raise ValueError("a stop string must not be empty")
         return value
 
+    @field_validator("stream_options")
+    @classmethod
+    def _needs_stream(cls, value: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
+        if value is not None and not info.data.get("stream"):
+            raise ValueError("needs stream to be true")
+        return value
+
     @property
     def wants_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
@@ -204,7 +212,7 @@ class ChatCompletionRequest(GenerationRequest):
 
     @field_validator("top_logprobs")
     @classmethod
-    def _needs_logprobs(cls, value: int | None, info: Any) -> int | None:
+    def _needs_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and not info.data.get("logprobs"):
             raise ValueError("needs logprobs to be true")
         return value

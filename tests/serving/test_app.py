@@ -53,13 +53,9 @@ def http(home: Path, export: Path) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def client(http: httpx.Client) -> openai.OpenAI:
-    return openai.OpenAI(
-        api_key=KEY,
-        base_url=f"{http.base_url}/v1",
-        max_retries=0,
-        http_client=openai.DefaultHttpxClient(trust_env=False),
-    )
+def client(http: httpx.Client) -> Iterator[openai.OpenAI]:
+    with openai.DefaultHttpxClient(trust_env=False) as plain:
+        yield openai.OpenAI(api_key=KEY, base_url=f"{http.base_url}/v1", max_retries=0, http_client=plain)
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +184,7 @@ def schema_format(schema: dict[str, Any]) -> dict[str, Any]:
         ({"response_format": schema_format({"type": "wizard"})}, "response_format", "wizard"),
         ({"stop": [""]}, "stop", "empty"),
         ({"stream_options": {"continuous": True}}, "stream_options.continuous", "not supported"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "stream"),
         ({"top_logprobs": 3}, "top_logprobs", "logprobs"),
         ({"max_tokens": 3, "max_completion_tokens": 3}, "max_tokens", "not both"),
     ],
@@ -347,10 +344,10 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Cl
         yield client, home
 
 
-@pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_frees_its_blocks(patient: tuple[httpx.Client, Path], stream: bool) -> None:
+@pytest.mark.parametrize("more", [{"stream": True}, {"stream": False}, {"prompt": [[20], "5 plus"], "n": 3}])
+def test_a_client_that_leaves_frees_its_blocks(patient: tuple[httpx.Client, Path], more: dict[str, Any]) -> None:
     http, home = patient
-    body = {"model": "long", "prompt": [20] * 10, "max_tokens": 49_000, "ignore_eos": True, "stream": stream}
+    body = {"model": "long", "prompt": [20] * 10, "max_tokens": 49_000, "ignore_eos": True, **more}
     with socket.create_connection((http.base_url.host, http.base_url.port or 0)) as connection:
         content = json.dumps(body).encode()
         head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"

@@ -152,7 +152,7 @@ def test_a_sequence_does_not_see_the_rest_of_its_batch(model: Transformer, make:
         runner.run([Chunk(sequence, 0, len(sequence.tokens) - 1)])
     prompt = Sequence("prompt", list(range(20)), list(range(48, 56)))
     steps = [Chunk(sequence, len(sequence.tokens) - 1, 1) for sequence in sequences]
-    _, together_NV, _ = runner.run([*steps, Chunk(prompt, 0, 20)])
+    _, together_NV = runner.run([*steps, Chunk(prompt, 0, 20)])
     alone_NV = [runner.run([step])[1][0] for step in steps]
     assert median(relative_error(*pair) for pair in zip(together_NV, alone_NV, strict=False)) < bound
 

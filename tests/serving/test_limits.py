@@ -2,7 +2,8 @@
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from serving.keys import Key, RateLimiter
 from serving.logs import ChatLog, Kept
 from tests.serving.world import KEY, endpoint, exported, key_entry, wait_until, write_serving_file
 from tests.trainer import tiny
+from trainer.artifacts import write_atomic
 
 # -- the allowance ---------------------------------------------------------------------------------------------------
 
@@ -90,6 +92,7 @@ KEYS = [
     key_entry("open", "open-key", keep_chats=True),
     key_entry("leaked", "leaked-key"),
 ]
+WithKey = Callable[[str], openai.OpenAI]
 QUESTION: Any = [{"role": "user", "content": "1 plus 2"}]
 
 
@@ -106,13 +109,16 @@ def http(home: Path) -> Iterator[httpx.Client]:
         yield client
 
 
-def client_with(http: httpx.Client, key: str) -> openai.OpenAI:
-    return openai.OpenAI(
-        api_key=key,
-        base_url=f"{http.base_url}/v1",
-        max_retries=0,
-        http_client=openai.DefaultHttpxClient(trust_env=False),
-    )
+@pytest.fixture(scope="module")
+def client_with(http: httpx.Client) -> Iterator[WithKey]:
+    """A client with another key."""
+    with ExitStack() as stack:
+        shared = stack.enter_context(openai.DefaultHttpxClient(trust_env=False))
+
+        def make(key: str) -> openai.OpenAI:
+            return openai.OpenAI(api_key=key, base_url=f"{http.base_url}/v1", max_retries=0, http_client=shared)
+
+        yield make
 
 
 def ask(client: openai.OpenAI, **more: Any) -> Any:
@@ -120,8 +126,8 @@ def ask(client: openai.OpenAI, **more: Any) -> Any:
     return client.chat.completions.create(**options, extra_body={"ignore_eos": True})
 
 
-def test_a_key_over_its_requests_waits_and_others_do_not(http: httpx.Client) -> None:
-    few = client_with(http, "few-key")
+def test_a_key_over_its_requests_waits_and_others_do_not(client_with: WithKey) -> None:
+    few = client_with("few-key")
     for _ in range(2):
         ask(few)
     with pytest.raises(openai.RateLimitError, match="2 requests a minute") as caught:
@@ -129,23 +135,23 @@ def test_a_key_over_its_requests_waits_and_others_do_not(http: httpx.Client) -> 
     assert 1 <= int(caught.value.response.headers["retry-after"]) <= 30
     assert (caught.value.type, caught.value.code) == ("rate_limit_error", "rate_limit_exceeded")
     assert few.models.list().data, "what costs nothing is not counted"
-    ask(client_with(http, KEY))
+    ask(client_with(KEY))
 
 
-def test_tokens_of_prompts_and_answers_count(http: httpx.Client) -> None:
-    short = client_with(http, "short-key")
+def test_tokens_of_prompts_and_answers_count(client_with: WithKey) -> None:
+    short = client_with("short-key")
     used = ask(short).usage.total_tokens
     assert used > 15
     with pytest.raises(openai.RateLimitError, match="15 tokens a minute"):
         short.embeddings.create(model="tiny", input="5")
 
 
-def test_a_revoked_key_opens_nothing_within_ten_seconds(http: httpx.Client, home: Path) -> None:
-    leaked = client_with(http, "leaked-key")
+def test_a_revoked_key_opens_nothing_within_ten_seconds(client_with: WithKey, home: Path) -> None:
+    leaked = client_with("leaked-key")
     ask(leaked)
     content = json.loads((home / "serving.json").read_text())
     kept = [key for key in content["keys"] if key["id"] != "leaked"]
-    (home / "serving.json").write_text(json.dumps({**content, "keys": kept}))
+    write_atomic(home / "serving.json", json.dumps({**content, "keys": kept}))
 
     def refused() -> bool:
         try:
@@ -155,12 +161,12 @@ def test_a_revoked_key_opens_nothing_within_ten_seconds(http: httpx.Client, home
         return False
 
     wait_until(refused, seconds=10)
-    ask(client_with(http, KEY))
+    ask(client_with(KEY))
 
 
-def test_chats_are_kept_of_keys_with_consent_only(http: httpx.Client, home: Path) -> None:
-    ask(client_with(http, KEY))
-    client = client_with(http, "open-key")
+def test_chats_are_kept_of_keys_with_consent_only(client_with: WithKey, home: Path) -> None:
+    ask(client_with(KEY))
+    client = client_with("open-key")
     answer = ask(client, n=2)
     streamed = "".join(chunk.choices[0].delta.content or "" for chunk in ask(client, stream=True))
     whole = client.completions.create(model="tiny", prompt=["5 plus", [20, 30]], max_tokens=3, temperature=0)
@@ -192,7 +198,7 @@ def test_the_file_of_chats_is_turned_over(tmp_path: Path) -> None:
 # -- clients that do not read ----------------------------------------------------------------------------------------
 
 
-def test_a_client_that_does_not_read_is_let_go_and_stalls_nobody(http: httpx.Client) -> None:
+def test_a_client_that_does_not_read_is_let_go_and_stalls_nobody(http: httpx.Client, client_with: WithKey) -> None:
     """Its answer is longer than what the connection and the allowance of unread events hold."""
     body: dict[str, Any] = {"model": "tiny", "messages": QUESTION, "max_tokens": 11_000, "ignore_eos": True}
     body |= {"stream": True, "logprobs": True, "top_logprobs": 20}
@@ -204,7 +210,7 @@ def test_a_client_that_does_not_read_is_let_go_and_stalls_nobody(http: httpx.Cli
         connection.connect((http.base_url.host, http.base_url.port or 0))
         connection.sendall(head.encode() + content)
         wait_until(lambda: running(http) == 1)
-        ask(client_with(http, KEY))
+        ask(client_with(KEY))
         wait_until(lambda: running(http) == 0)
         received = b""
         while b"too slowly" not in received[-4096:]:

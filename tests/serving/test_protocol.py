@@ -31,13 +31,9 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def client(http: httpx.Client) -> openai.OpenAI:
-    return openai.OpenAI(
-        api_key=KEY,
-        base_url=f"{http.base_url}/v1",
-        max_retries=0,
-        http_client=openai.DefaultHttpxClient(trust_env=False),
-    )
+def client(http: httpx.Client) -> Iterator[openai.OpenAI]:
+    with openai.DefaultHttpxClient(trust_env=False) as plain:
+        yield openai.OpenAI(api_key=KEY, base_url=f"{http.base_url}/v1", max_retries=0, http_client=plain)
 
 
 def complete(client: openai.OpenAI, prompt: Any, **more: Any) -> Any:
