@@ -12,9 +12,7 @@ class Parity:
     excused: int  # positions after an expert choice that was too close to call; not in max_difference
     # Of an engine that does not show its experts' choices, the next two are unknown.
     unused_experts: int | None  # (layer, expert) pairs that no token of the record chose: not covered
-    choice_agreement: (
-        float | None
-    )  # share of (layer, token) pairs with the recorded experts, of clear choices
+    choice_agreement: float | None  # share of (layer, token) pairs with the recorded experts, of clear choices
     mean_kl: float  # KL(training || this network), nats a token, over positions whose experts are the recorded ones
     top1_agreement: float  # share of positions with the recorded likeliest token
 
