@@ -27,7 +27,10 @@ def pages(role: str) -> dict[str, list[st.Page]]:
             st.Page("views/run.py", title="Runs", icon=":material/monitoring:", visibility=shown),
         ],
         "Judge": [st.Page("views/label.py", title="Label", icon=":material/thumbs_up_down:", default=not builder)],
-        "Use": [st.Page("views/playground.py", title="Playground", icon=":material/forum:", visibility=shown)],
+        "Use": [
+            st.Page("views/playground.py", title="Playground", icon=":material/forum:", visibility=shown),
+            st.Page("views/deployments.py", title="Deployments", icon=":material/rocket_launch:", visibility=shown),
+        ],
         "Platform": [st.Page("views/system.py", title="System", icon=":material/dns:", visibility=shown)],
     }
 

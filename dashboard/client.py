@@ -12,11 +12,13 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from dashboard.schemas import (
     Artifact,
     BlindPair,
+    Change,
     ChatDelta,
     Choice,
     Deployment,
     Job,
     LabelSummary,
+    Live,
     Log,
     Message,
     Metrics,
@@ -217,6 +219,24 @@ class Client:
 
     def deployments(self) -> list[Deployment]:
         return self.backend.ask(list[Deployment], "GET", "/deployments")
+
+    def deploy(self, model_name: str, job: str, share: float) -> Deployment:
+        """Answer with the export of a job, of that share of the requests."""
+        body = {"model_name": model_name, "job": job, "share": share}
+        return self.backend.ask(Deployment, "POST", "/deployments", json=body)
+
+    def roll_back(self, model_name: str) -> Deployment:
+        return self.backend.ask(Deployment, "POST", f"/deployments/{model_name}/rollback")
+
+    def remove_deployment(self, model_name: str) -> None:
+        self.backend.request("DELETE", f"/deployments/{model_name}")
+
+    def deployment_history(self, model_name: str) -> list[Change]:
+        """Newest first."""
+        return self.backend.ask(list[Change], "GET", f"/deployments/{model_name}/history")
+
+    def live(self) -> Live:
+        return self.backend.ask(Live, "GET", "/deployments/live")
 
     def system(self) -> System:
         return self.backend.ask(System, "GET", "/system")

@@ -35,6 +35,13 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def latency(seconds: float | None) -> str:
+    """340 ms, 1.25 s."""
+    if seconds is None:
+        return "–"
+    return f"{number(1000 * seconds)} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
 def ago(moment: float | None, now: float | None = None) -> str:
     """How long ago, in its largest unit."""
     if moment is None:

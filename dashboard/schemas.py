@@ -10,7 +10,7 @@ Choice = Literal["left", "right", "tie", "both_bad", "skip"]
 
 
 class Schema(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
 
 
 class Message(Schema):
@@ -120,11 +120,87 @@ class LabelSummary(Schema):
     left_share: float | None = None
 
 
-class Deployment(Schema):
-    model_name: str
-    state: str = "loading"
+class Parity(Schema):
+    mean_kl: float = Field(description="nats a token")
+    top1_agreement: float
+
+
+class Gate(Schema):
+    """What serving's parity gate found: in float32, and in the numbers the version answers in."""
+
+    dtype: str
+    float32_difference: float | None = Field(None, description="largest, of logits")
+    served: Parity
+
+
+class Version(Schema):
+    """An export of a deployment by the id of its job; `weight` is the share that is wanted, `share` the one it has."""
+
+    job: str
+    weight: float
+    share: float
+    state: str
     error: str | None = None
-    job: str | None = None
+    gate: Gate | None = None
+
+
+class Deployment(Schema):
+    """`state` is of what is wanted; what answered before goes on until that is ready."""
+
+    model_name: str
+    since: float
+    state: str
+    error: str | None = None
+    answers: bool
+    versions: tuple[Version, ...]
+    rollback: dict[str, float] = Field({}, description="job -> share after a rollback")
+
+
+class Change(Schema):
+    time: float
+    action: Literal["deploy", "split", "rollback", "restore", "remove"]
+    user: str | None = None
+    versions: dict[str, float] = Field(description="job -> share; empty once it is removed")
+
+
+class Latency(Schema):
+    """A histogram: how many lasted at most so many seconds, each bucket by itself; a null bound is infinite."""
+
+    bounds: tuple[float | None, ...]
+    counts: tuple[int, ...]
+
+    def quantile(self, share: float) -> float | None:
+        """Seconds within which that share of them lasted, by linear interpolation inside a bucket.
+
+        None when nothing was counted. What lies in the last, infinite bucket is given as its lower bound.
+        """
+        rank = share * sum(self.counts)
+        below, lower = 0, 0.0
+        for bound, count in zip(self.bounds, self.counts, strict=True):
+            if count and below + count >= rank:
+                return lower if bound is None else lower + (bound - lower) * (rank - below) / count
+            below, lower = below + count, lower if bound is None else bound
+        return None
+
+
+class LiveVersion(Schema):
+    """Counted since serving started; `running` and `waiting` are of now."""
+
+    model_name: str
+    version: str
+    requests: int
+    failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    running: int
+    waiting: int
+    first_token: Latency
+    inter_token: Latency
+
+
+class Live(Schema):
+    time: float
+    versions: tuple[LiveVersion, ...]
 
 
 class Device(Schema):

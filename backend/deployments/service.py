@@ -65,7 +65,7 @@ def create(platform: Platform, new: NewDeployment, user: str) -> DeploymentSchem
 
 def deploy_version(platform: Platform, model_name: str, version: Version, share: float = 1.0) -> Wanted:
     """What a name is to answer with once a version has that share of it. A version that serving refused never answered:
-    it is no version to share with or to go back to.
+    it is no version to share with or to go back to. To deploy again what answers leaves the rollback as it is.
 
     Raises:
         Conflict: a share below 1, and not exactly one other version answers.
@@ -73,7 +73,10 @@ def deploy_version(platform: Platform, model_name: str, version: Version, share:
     before = look(platform, model_name)
     refused = before is not None and _refused(before, _reports(platform)[0])
     answering = () if before is None else before.previous if refused else before.versions
-    return Wanted(model_name, shared(model_name, answering, version, share), answering)
+    versions = shared(model_name, answering, version, share)
+    if versions != answering:
+        return Wanted(model_name, versions, answering)
+    return Wanted(model_name, versions, () if before is None or refused else before.previous)
 
 
 def shared(model_name: str, answering: tuple[Version, ...], version: Version, share: float) -> tuple[Version, ...]:

@@ -20,14 +20,15 @@ def conversation() -> list[Message]:
 
 
 def choose_model() -> str | None:
-    """One of the deployments that are ready; the others are listed with their reason."""
+    """One of the deployments that answer; what is not ready is listed with its reason."""
     deployments = client().deployments()
-    ready = [item.model_name for item in deployments if item.state == "ready"]
+    ready = [item.model_name for item in deployments if item.answers]
     for item in deployments:
+        before = "; what was deployed before goes on" if item.answers else ""
         if item.state == "failed":
-            st.warning(f"{item.model_name} could not be loaded: {item.error or 'no reason given'}")
+            st.warning(f"{item.model_name} could not be loaded: {item.error or 'no reason given'}{before}")
         elif item.state != "ready":
-            st.caption(f"{item.model_name} is {item.state}.")
+            st.caption(f"{item.model_name} is {item.state}{before}.")
     if not ready:
         st.info("No model is deployed yet. A pipeline that ends in a deploy job puts one here.", icon=":material/info:")
         return None

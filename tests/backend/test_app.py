@@ -156,6 +156,7 @@ def test_a_labeller_may_label_and_nothing_else(api: Api) -> None:
         ("/labels", {"pair": "x", "position": "ab", "choice": "middle"}, 422, "choice"),
         ("/labels", {"pair": "x", "position": "ab", "choice": "left"}, 404, "pair 'x'"),
         ("/deployments", {"model_name": "m", "job": "nothing"}, 404, "nothing"),
+        ("/deployments/m/rollback", None, 404, "GET /deployments"),
         ("/pairs/from-job", {"job": "nothing"}, 404, "nothing"),
     ],
 )

@@ -175,6 +175,66 @@ def job_body(spec: dict[str, Any], pipeline: str, state: str) -> dict[str, Any]:
     }
 
 
+def version(job: str, weight: float, share: float, state: str, error: str | None = None) -> dict[str, Any]:
+    served = {
+        "max_difference": 0.04,
+        "choice_agreement": 1.0,
+        "mean_kl": 2.1e-5,
+        "top1_agreement": 0.992,
+        "positions": 120,
+        "excused": 0,
+        "unused_experts": 3,
+    }
+    gate = {"dtype": "bfloat16", "float32_difference": 2e-6, "served": served} if state == "ready" else None
+    return {
+        "job": job,
+        "export": f"runs/{job}/artifacts/export",
+        "weight": weight,
+        "share": share,
+        "state": state,
+        "error": error,
+        "gate": gate,
+    }
+
+
+def deployment(name: str, state: str, *versions: dict[str, Any], **rollback: float) -> dict[str, Any]:
+    return {
+        "model_name": name,
+        "since": NOW - 600,
+        "state": state,
+        "error": next((item["error"] for item in versions if item["error"]), None),
+        "answers": any(item["share"] for item in versions),
+        "versions": list(versions),
+        "rollback": rollback,
+    }
+
+
+def deployed_at_first() -> list[dict[str, Any]]:
+    """One name that two versions share, one whose only version was refused."""
+    shared = [version("pipe1-export", 0.75, 0.75, "ready"), version("pipe1-export-rl", 0.25, 0.25, "ready")]
+    refused = version("old", 1.0, 0.0, "failed", "the parity check found a difference of 0.3")
+    return [
+        deployment("octavo-nano", "ready", *shared, **{"pipe1-export": 1.0}),
+        deployment("octavo-old", "failed", refused),
+    ]
+
+
+LIVE = [
+    {
+        "model_name": "octavo-nano",
+        "version": "pipe1-export",
+        "requests": 40,
+        "failed": 1,
+        "prompt_tokens": 900,
+        "completion_tokens": 3100,
+        "running": 2,
+        "waiting": 0,
+        "first_token": {"bounds": [0.01, 0.1, 1.0, None], "counts": [0, 40, 0, 0]},
+        "inter_token": {"bounds": [], "counts": []},
+    }
+]
+
+
 class Platform:
     """What the server knows. Tests read `labels`, `pairs_saved`, `started` … to see what was asked of it."""
 
@@ -194,6 +254,10 @@ class Platform:
         self.metric_requests: list[int] = []
         self.users = [{"id": "u1", "name": "admin", "role": "admin"}]
         self.role = "admin"
+        exports = (job_body({"name": name, "kind": "export"}, "pipe1", "succeeded") for name in ("export", "export-rl"))
+        self.jobs |= {job["id"]: job for job in exports}
+        self.deployments = {item["model_name"]: item for item in deployed_at_first()}
+        self.deployed: list[dict[str, Any]] = []
         self.refuse: dict[str, tuple[int, str]] = {}
         self.metric_steps = 40
         self.slow_tokens = False
@@ -249,6 +313,7 @@ def build(platform: Platform) -> FastAPI:
     people_and_pipelines(app, platform)
     jobs(app, platform)
     preferences(app, platform)
+    deployments(app, platform)
     serving(app, platform)
     return app
 
@@ -380,18 +445,6 @@ def preferences(app: FastAPI, platform: Platform) -> None:
 
 
 def serving(app: FastAPI, platform: Platform) -> None:
-    @app.get("/deployments")
-    def deployments() -> list[dict[str, Any]]:
-        return [
-            {"model_name": "octavo-nano", "job": "pipe1-export", "state": "ready", "error": None},
-            {
-                "model_name": "octavo-old",
-                "job": "old",
-                "state": "failed",
-                "error": "the parity check found a difference of 0.3",
-            },
-        ]
-
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(body: dict[str, Any]) -> dict[str, Any] | Response:
         platform.chats.append(body)
@@ -399,6 +452,37 @@ def serving(app: FastAPI, platform: Platform) -> None:
             said = {"role": "assistant", "content": f"The answer is {40 + len(platform.chats)}."}
             return {"choices": [{"index": 0, "message": said, "finish_reason": "stop"}]}
         return StreamingResponse(events(platform), media_type="text/event-stream")
+
+
+def deployments(app: FastAPI, platform: Platform) -> None:
+    app.get("/deployments")(lambda: list(platform.deployments.values()))
+    app.get("/deployments/live")(lambda: {"time": NOW, "versions": LIVE})
+
+    @app.post("/deployments", status_code=201)
+    def deploy(body: dict[str, Any]) -> dict[str, Any]:
+        platform.deployed.append(body)
+        found = deployment(body["model_name"], "loading", version(body["job"], body["share"], 0.0, "loading"))
+        platform.deployments[body["model_name"]] = found
+        return found
+
+    @app.post("/deployments/{name}/rollback")
+    def roll_back(name: str) -> dict[str, Any]:
+        found = platform.deployments[name]
+        for item in found["versions"]:
+            item["weight"] = item["share"] = found["rollback"].get(item["job"], 0.0)
+        found["rollback"] = {}
+        return found
+
+    @app.delete("/deployments/{name}", status_code=204)
+    def remove(name: str) -> None:
+        del platform.deployments[name]
+
+    @app.get("/deployments/{name}/history")
+    def history(name: str) -> list[dict[str, Any]]:
+        first = {"time": NOW - 7200, "action": "deploy", "user": None, "versions": {"pipe1-export": 1.0}}
+        shared = {"pipe1-export": 0.75, "pipe1-export-rl": 0.25}
+        split = {"time": NOW - 600, "action": "split", "user": "Ada", "versions": shared}
+        return [split, first] if name == "octavo-nano" else [first]
 
 
 async def events(platform: Platform) -> AsyncIterator[str]:

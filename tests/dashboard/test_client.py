@@ -4,7 +4,7 @@ from contextlib import closing
 import pytest
 
 from dashboard.client import Client, ClientError
-from dashboard.schemas import Message, Sampling
+from dashboard.schemas import Latency, Message, Sampling
 from tests.dashboard.contract import KEY, NOW, Platform
 
 QUESTION = (Message(role="user", content="What is 40 + 2?"),)
@@ -75,3 +75,13 @@ def test_a_refused_chat_is_said_in_servings_words(client: Client, platform: Plat
 
 def test_times_come_as_numbers(client: Client) -> None:
     assert client.pipeline("pipe1").jobs[0].created == pytest.approx(NOW - 900)
+
+
+def test_a_quantile_lies_where_a_histogram_has_it() -> None:
+    latency = Latency(bounds=(0.1, 0.2, 0.4, None), counts=(1, 0, 2, 1))
+    assert latency.quantile(0.25) == pytest.approx(0.1)
+    assert latency.quantile(0.5) == pytest.approx(0.3)
+    assert latency.quantile(0.99) == 0.4, "beyond the last bound there is nothing to interpolate with"
+    assert Latency(bounds=(0.1, None), counts=(0, 0)).quantile(0.5) is None
+    shares = [latency.quantile(share / 20) or 0.0 for share in range(1, 21)]
+    assert shares == sorted(shares)

@@ -66,7 +66,7 @@ def test_no_backend_is_a_sentence_with_its_address(open_page: Open, monkeypatch:
     assert not app.exception
 
 
-@pytest.mark.parametrize("page", ["pipelines", "pipeline", "run", "label", "playground", "system"])
+@pytest.mark.parametrize("page", ["pipelines", "pipeline", "run", "label", "playground", "deployments", "system"])
 def test_every_page_shows_the_backends_error_as_a_sentence(open_page: Open, platform: Platform, page: str) -> None:
     sentence = "The database is being upgraded; try again in a minute."
     asked = ("/recipes", "/pipelines", "/pipelines/pipe1", "/jobs/pipe1-rlhf", "/pairs/next", "/deployments", "/system")
@@ -272,6 +272,79 @@ def test_a_refused_question_is_a_sentence_and_does_not_spoil_the_next(open_page:
     app.chat_input[0].set_value("What is 40 + 2?").run()
     assert [turn.role for turn in login.conversation] == ["user", "assistant"]
     assert len(platform.chats[-1]["messages"]) == 1
+
+
+def test_only_what_answers_can_be_asked(open_page: Open, platform: Platform) -> None:
+    app = open_page("playground")
+    assert app.selectbox[0].options == ["octavo-nano"]
+    assert "octavo-old could not be loaded: the parity check found a difference of 0.3" in texts(app)
+    platform.deployments["octavo-nano"]["state"] = "loading"
+    app.run()
+    assert app.selectbox[0].options == ["octavo-nano"]
+    assert "octavo-nano is loading; what was deployed before goes on." in texts(app)
+
+
+# -- deployments -----------------------------------------------------------------------------------------------------
+
+
+def test_a_card_says_what_answers_and_how_close_it_is(open_page: Open) -> None:
+    app = open_page("deployments")
+    bars = [(bar.proto.value, bar.proto.text) for bar in app.get("progress")]
+    assert bars == [
+        (75, "answers 75 % of the requests"),
+        (25, "answers 25 % of the requests"),
+        (0, "refused; it answers nothing"),
+    ]
+    shown = texts(app)
+    assert "answers in bfloat16 · mean KL 2.10e-05 · top-1 agreement 99.2 % · float32 differs by 2.00e-06" in shown
+    assert "the parity check found a difference of 0.3" in shown
+    assert [item.disabled for item in app.button if item.label == "Roll back"] == [False, True]
+
+
+def test_live_figures_and_history_are_tables(open_page: Open) -> None:
+    live, history = (frame.value for frame in open_page("deployments").dataframe)
+    [row] = live.to_dict("records")
+    assert (row["Version"], row["Requests"], row["Tokens out"]) == ("export · pipe1-ex", 40, 3100)
+    assert (row["First token, median"], row["First token, p99"]) == ("55 ms", "99.1 ms")
+    assert row["Between tokens, p99"] == "–"
+    assert list(history["What"]) == ["shared out", "deployed", "deployed"]
+    assert list(history["By"]) == ["Ada", "a job", "a job"]
+
+
+def test_an_export_is_deployed_with_a_share(open_page: Open, platform: Platform) -> None:
+    app = open_page("deployments")
+    [export] = [box for box in app.selectbox if box.label == "Export"]
+    export.set_value("pipe1-export-rl")
+    [share] = [field for field in app.number_input if field.label == "Share of the requests (%)"]
+    share.set_value(20)
+    app = button(app, "Deploy")
+    assert platform.deployed == [{"model_name": "octavo-nano", "job": "pipe1-export-rl", "share": 0.2}]
+    assert "is being loaded and checked" in [bar.proto.text for bar in app.get("progress")]
+
+
+def test_a_refused_share_is_said_in_the_backends_words(open_page: Open, platform: Platform) -> None:
+    app = open_page("deployments")
+    platform.refuse["/deployments/octavo-nano/rollback"] = (409, "There is none to go back to.")
+    next(item for item in app.button if item.label == "Roll back").click().run()
+    assert "There is none to go back to." in texts(app)
+
+
+def test_rollback_and_removal_act_on_their_card(open_page: Open, platform: Platform) -> None:
+    app = open_page("deployments")
+    app.button(key="back-octavo-nano").click().run()
+    assert [item["share"] for item in platform.deployments["octavo-nano"]["versions"]] == [1.0, 0.0]
+    assert "kept for a rollback" in [bar.proto.text for bar in app.get("progress")]
+    app.button(key="remove-octavo-old").click().run()
+    assert list(platform.deployments) == ["octavo-nano"]
+
+
+def test_without_deployment_or_export_the_page_says_what_to_do(open_page: Open, platform: Platform) -> None:
+    platform.deployments.clear()
+    for name in ("export", "export-rl"):
+        platform.jobs[f"pipe1-{name}"]["state"] = "failed"
+    shown = texts(open_page("deployments"))
+    assert "No model is deployed yet" in shown
+    assert "There is no export yet" in shown
 
 
 # -- system ----------------------------------------------------------------------------------------------------------
