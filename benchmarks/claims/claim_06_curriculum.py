@@ -26,11 +26,11 @@ from trainer.model.mixtral import load_model
 from trainer.model.transformer import Transformer
 from trainer.spec import CURRICULUM, PhaseSpec, SftSpec, SyntaxPenalty, load_recipe
 
-STEPS, QUICK_STEPS = 600, 100
+STEPS, QUICK_STEPS = 600, 120
 SAMPLES, NEW_TOKENS = 384, 48
 EASY_MIDDLE = 24  # tokens: longer gaps are hardly ever filled exactly by so small a network
 HELDOUT_ROWS = 64
-OFF, ON = SyntaxPenalty(weight=0), SyntaxPenalty(every=4, prompts=16)
+OFF, ON = SyntaxPenalty(weight=0), SyntaxPenalty(every=2, prompts=32)
 
 
 def even_mix(phases: tuple[PhaseSpec, ...]) -> tuple[PhaseSpec, ...]:
