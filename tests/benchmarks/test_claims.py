@@ -14,13 +14,17 @@ from benchmarks.claims.__main__ import main
 from benchmarks.claims.claim import Claim, Measurement
 from benchmarks.claims.claim_03_dynamic_capacity import State, StaticCapacity
 from benchmarks.claims.claim_04_specialists import by_domain
+from benchmarks.claims.claim_06_curriculum import even_mix, middle_accuracy
 from benchmarks.claims.interval import Interval, t_interval, t_quantile
 from benchmarks.claims.runner import describe, judge, keep, run
 from tests.trainer import tiny
+from trainer.data.code_rows import Gap
 from trainer.data.rows import Batch, open_rows
 from trainer.engine.dynamic_capacity import DynamicCapacity, capacity_metrics
+from trainer.model.generate import generate
 from trainer.model.moe import route
 from trainer.model.transformer import Output, count_parameters
+from trainer.spec import CURRICULUM, PhaseSpec
 
 
 def test_every_experiment_loads_under_its_number() -> None:
@@ -270,3 +274,20 @@ def test_a_ratio_of_speeds_is_the_median_over_rounds_without_those_that_warm_up(
     assert found["training: 12 % over dense, times"] == 4
     assert found["training: 35 % over dense, times"] == 2
     assert found["12 %: training, tokens/s"] == 50
+
+
+def test_the_even_mix_draws_what_the_phases_draw_together() -> None:
+    (phase,) = even_mix(CURRICULUM)
+    assert phase.mix == pytest.approx({"text": 0.55, "completion": 0.225, "dialogue": 0.225})
+    scaled = tuple(
+        PhaseSpec(phase=p.phase, share=p.share, mix={k: 7 * v for k, v in p.mix.items()}) for p in CURRICULUM
+    )
+    assert even_mix(scaled)[0].mix == pytest.approx(phase.mix), "weights of a mix have any scale"
+
+
+def test_middle_accuracy_is_the_share_of_tokens_that_greedy_decoding_would_say() -> None:
+    model = tiny.network()
+    (said,) = generate(model, [[1, 2, 3]], max_new_tokens=10, end_id=0)
+    wrong = [*said.tokens[:-1], (said.tokens[-1] + 1) % tiny.VOCABULARY]
+    assert middle_accuracy(model, [Gap([1, 2, 3], said.tokens)]) == 1
+    assert middle_accuracy(model, [Gap([1, 2, 3], wrong), Gap([1, 2, 3], said.tokens)]) == 1 - 1 / (2 * len(wrong))

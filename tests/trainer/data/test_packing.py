@@ -130,6 +130,9 @@ def test_code_with_a_gap_put_together_again_is_the_code(tokenizer: Tokenizer) ->
         else:
             whole += tokenizer.decode(piece.ids)
     assert whole == CODE
+    for piece in pieces[:-1]:
+        assert (piece.ids[-1] == tokenizer.end_id) is (piece.ids[1] == marks[0]), "code ends where its document does"
+    assert pieces[-1].ids[-1] == tokenizer.end_id
     assert 0.25 < gaps / len(pieces) < 0.75
 
 
