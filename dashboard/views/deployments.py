@@ -131,7 +131,7 @@ def cards(names: Names) -> None:
 # -- right now ---------------------------------------------------------------------------------------------------------
 
 
-def live_row(version: LiveVersion, names: Names) -> dict[str, str | int]:
+def live_row(version: LiveVersion, names: Names) -> dict[str, object]:
     latencies = {
         f"{what}, {name}": formats.latency(histogram.quantile(share))
         for what, histogram in (("First token", version.first_token), ("Between tokens", version.inter_token))
