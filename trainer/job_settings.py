@@ -1,0 +1,128 @@
+"""Parts of job specs that are no jobs themselves. Imports no torch."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from trainer.devices import GPUS, find_gpu
+from trainer.model.config import ModelConfig
+from trainer.records import Spec
+
+Phase = Literal["text", "completion", "dialogue"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class RuleSettings(Spec):
+    """Thresholds of the cleaning rules; the defaults are the article's."""
+
+    min_words: int = Field(50, ge=0)
+    min_entropy_bits: float = Field(3.5, ge=0)
+    max_toxicity: float = Field(0.9, ge=0, le=1)
+    max_duplicate_line_share: float = Field(0.3, ge=0, le=1)
+    near_duplicate_jaccard: float = Field(0.8, gt=0, le=1)
+
+
+class Optimizer(Spec):
+    name: Literal["adamw", "muon"] = Field("adamw", description="muon: for the matrices of the layers; AdamW elsewhere")
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(0.1, ge=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup: float = Field(0.02, ge=0, lt=1, description="share of the steps")
+    decay: float = Field(0.4, ge=0, le=1, description="share of the steps, linear, at the end")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+
+
+class LossScaling(Spec):
+    """When fp16's loss scale doubles; an overflow always quarters it."""
+
+    underflow: Literal["zero_share", "zero_loss"] = Field(
+        "zero_share", description="zero_loss: the article's literal rule, loss == 0"
+    )
+    zero_share: Share = Field(0.001, description="share of exactly-zero gradients above which they count as underflown")
+
+
+class PhaseSpec(Spec):
+    """One curriculum phase: its share of the steps and the mix of sources drawn from (weights, any scale)."""
+
+    phase: Phase
+    share: float = Field(gt=0, le=1)
+    mix: dict[Literal["text", "completion", "dialogue"], float]
+
+    @model_validator(mode="after")
+    def _weights(self) -> Self:
+        if not self.mix or min(self.mix.values()) < 0 or sum(self.mix.values()) <= 0:
+            raise ValueError(f"phase '{self.phase}': mix needs weights of at least 0 with a positive sum")
+        return self
+
+
+# Article: 0-100k steps plain text, 100-250k adds code completion, 250-400k adds multi-turn dialogue.
+CURRICULUM: tuple[PhaseSpec, ...] = (
+    PhaseSpec(phase="text", share=0.25, mix={"text": 1.0}),
+    PhaseSpec(phase="completion", share=0.375, mix={"text": 0.6, "completion": 0.4}),
+    PhaseSpec(phase="dialogue", share=0.375, mix={"text": 0.2, "completion": 0.2, "dialogue": 0.6}),
+)
+
+
+class SpecialistSettings(Spec):
+    """Heterogeneous experts: of each layer's experts the first few are for code, the next for science, the rest general
+    (which takes the multilingual too). The article's pool of 8 is 2, 3 and 3."""
+
+    code: int = Field(2, gt=0)
+    science: int = Field(3, gt=0)
+    general: int = Field(3, gt=0)
+    specialisation_weight: float = Field(0.1, ge=0, description="weight of the loss that draws tokens to their group")
+    structure_weight: float = Field(0.05, ge=0, description="weight of the heads that predict structure labels")
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        return self.code, self.science, self.general
+
+    def check(self, config: ModelConfig) -> None:
+        """Raises ValueError when the groups are not all of a layer's experts."""
+        if sum(self.sizes) != config.num_local_experts:
+            raise ValueError(
+                f"specialists: {self.code} code, {self.science} science and {self.general} general experts are "
+                f"{sum(self.sizes)}, but the network has num_local_experts {config.num_local_experts}; make them equal"
+            )
+
+
+class SyntaxPenalty(Spec):
+    """Every some steps of the phases that draw code, but for the first, of text, the network goes on from a few
+    beginnings of programs; what it writes costs the penalty where it does not parse."""
+
+    weight: float = Field(0.3, ge=0, description="the article's; 0: no code is written")
+    every: int = Field(25, gt=0, description="steps from one time to the next")
+    prompts: int = Field(8, gt=0, description="beginnings drawn each time")
+    new_tokens: int = Field(48, gt=0, description="tokens written at most")
+
+
+class RewardWeights(Spec):
+    """Article: R = 0.4 R_corr + 0.3 R_conc + 0.2 R_div + 0.1 R_safe."""
+
+    correctness: float = Field(0.4, ge=0)
+    coherence: float = Field(0.3, ge=0)
+    diversity: float = Field(0.2, ge=0)
+    safety: float = Field(0.1, ge=0)
+
+
+class TrtllmSettings(Spec):
+    """What a TensorRT-LLM server of an export has to hold: its trtllm.yaml follows from this and from the network."""
+
+    max_requests: int = Field(64, gt=0, description="most requests that are answered at once")
+    max_step_tokens: int = Field(8192, gt=0, description="most tokens one step runs, of prompts and answers together")
+    context: int | None = Field(None, gt=0, description="longest prompt and answer together; by default the network's")
+    kv_dtype: Literal["auto", "fp8"] = Field("auto", description="numbers of the KV cache; auto: those of the network")
+    gpu: str | None = Field(None, description="card it will run on, such as 'H100': then it is checked that all fits")
+    gpus: int = Field(1, gt=0, description="cards that share each layer (tensor parallel)")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.max_step_tokens < self.max_requests:
+            raise ValueError(
+                f"max_step_tokens {self.max_step_tokens} must be at least max_requests {self.max_requests}: each "
+                "request that is being answered takes one token of a step"
+            )
+        if self.gpu is not None and find_gpu(self.gpu) is None:
+            known = ", ".join(gpu.mark for gpu in GPUS)
+            raise ValueError(f"gpu '{self.gpu}' is not known; there are {known}; leave it out for another card")
+        return self
