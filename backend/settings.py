@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(20.0, gt=0, description="a running job unheard of for so long is queued again")
     reap_seconds: float = Field(5.0, gt=0, description="time between two looks for lost jobs")
     stop_seconds: float = Field(60.0, gt=0, description="time a job has to save and exit before it is killed")
-    deploy_seconds: float = Field(60.0, gt=0, description="time serving has to load a deployment")
+    deploy_seconds: float = Field(180.0, gt=0, description="time serving has to load a deployment")
     trainer_command: tuple[str, ...] = Field(
         (sys.executable, "-m", "trainer", "run"), description="starts a trainer process; the run folder is appended"
     )
