@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard import formats
 from dashboard.login import client
-from dashboard.schemas import Change, Deployment, Gate, Job, LiveVersion, Version
+from dashboard.schemas import Change, Deployment, Gate, Job, Latency, LiveVersion, Version
 from dashboard.ui import REFRESH_S, badge, errors_shown, flash
 
 ACTIONS = {
@@ -53,14 +53,9 @@ def gate_text(gate: Gate | None) -> str:
     """How close it is to the trainer's network."""
     if gate is None:
         return ""
-    return " · ".join(
-        [
-            f"answers in {gate.dtype}",
-            f"mean KL {formats.number(gate.served.mean_kl)}",
-            f"top-1 agreement {formats.percent(gate.served.top1_agreement)}",
-            f"float32 differs by {formats.number(gate.float32_difference)}",
-        ]
-    )
+    first = f"answers in {gate.dtype} · float32 differs by {formats.number(gate.float32_difference)}"
+    served = gate.served
+    return f"{first}  \nmean KL {formats.number(served.mean_kl)} · top-1 agreement {formats.percent(served.top1_agreement)}"
 
 
 def version_row(version: Version, names: Names) -> None:
@@ -91,7 +86,7 @@ def act(action: Callable[[], object], done: str) -> None:
 
 def card_head(item: Deployment, names: Names) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"#### {item.model_name}", width="content")
+        st.subheader(item.model_name, anchor=False, width="content")
         badge(item.state)
         st.caption(f"changed {formats.ago(item.since)}", width="content")
         st.space("stretch")
@@ -131,12 +126,12 @@ def cards(names: Names) -> None:
 # -- right now ---------------------------------------------------------------------------------------------------------
 
 
-def live_row(version: LiveVersion, names: Names) -> dict[str, object]:
-    latencies = {
-        f"{what}, {name}": formats.latency(histogram.quantile(share))
-        for what, histogram in (("First token", version.first_token), ("Between tokens", version.inter_token))
-        for name, share in (("median", 0.5), ("p99", 0.99))
-    }
+def latency_text(latency: Latency) -> str:
+    median, high = (formats.latency(latency.quantile(share)) for share in (0.5, 0.99))
+    return f"{median}, p99 {high}" if sum(latency.counts) else "–"
+
+
+def live_row(version: LiveVersion, names: Names) -> dict[str, str | int]:
     return {
         "Model": version.model_name,
         "Version": names.get(version.version, version.version[:8]),
@@ -146,7 +141,9 @@ def live_row(version: LiveVersion, names: Names) -> dict[str, object]:
         "Failed": version.failed,
         "Tokens in": version.prompt_tokens,
         "Tokens out": version.completion_tokens,
-    } | latencies
+        "First token": latency_text(version.first_token),
+        "Between tokens": latency_text(version.inter_token),
+    }
 
 
 @st.fragment(run_every=REFRESH_S)
@@ -157,7 +154,9 @@ def live(names: Names) -> None:
             st.caption("No model is in memory.")
             return
         st.dataframe(rows, hide_index=True, height="content")
-        st.caption("Counted since serving started; times are read from a histogram, so between its bounds.")
+        st.caption(
+            "Counted since serving started. Times are the median and the 99th percentile, interpolated in a histogram."
+        )
 
 
 # -- deploying and what was --------------------------------------------------------------------------------------------
