@@ -1,5 +1,6 @@
 """A body -> what the engine is asked: prompts in tokens, parameters that fit the model. Says what does not."""
 
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -44,6 +45,8 @@ def prepare(served: Served, body: Generation) -> Asked:
         room = _room(served, prompt, body.model, field, needed=0 if wanted == 0 else 1)
         fitting = replace(params, max_tokens=room if wanted is None else min(room, wanted))
         requests += [_request(prompt, replace(fitting, seed=body.seed_of(choice))) for choice in range(body.n)]
+    deadline = None if body.timeout_seconds is None else time.monotonic() + body.timeout_seconds
+    requests = [replace(request, priority=body.priority, deadline=deadline) for request in requests]
     return Asked(tuple(requests), body.n)
 
 

@@ -114,7 +114,7 @@ Bias = Annotated[float, Field(ge=-100, le=100)]
 
 class GenerationRequest(RequestBody):
     """What both kinds of completion take. `top_k`, `min_p`, `repetition_penalty`, `ignore_eos` and `guided_regex` are
-    additions that other servers have too."""
+    additions that other servers have too; `priority` and `timeout_seconds` are ours."""
 
     model: Text
     temperature: float = Field(1.0, ge=0, le=2)
@@ -133,6 +133,8 @@ class GenerationRequest(RequestBody):
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     guided_regex: Text | None = None
+    priority: int = Field(0, ge=0, le=100, description="higher ones wait for lower ones")
+    timeout_seconds: float | None = Field(None, gt=0, le=86_400, description="an answer not whole by then is given up")
 
     @field_validator("stop", mode="before")
     @classmethod

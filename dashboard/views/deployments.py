@@ -53,9 +53,11 @@ def gate_text(gate: Gate | None) -> str:
     """How close it is to the trainer's network."""
     if gate is None:
         return ""
-    first = f"answers in {gate.dtype} · float32 differs by {formats.number(gate.float32_difference)}"
-    served = gate.served
-    return f"{first}  \nmean KL {formats.number(served.mean_kl)} · top-1 agreement {formats.percent(served.top1_agreement)}"
+    lines = [f"answers in {gate.dtype}"]
+    if gate.float32_difference is not None:
+        lines[0] += f" · float32 differs by {formats.number(gate.float32_difference)}"
+    kl, top1 = formats.number(gate.served.mean_kl), formats.percent(gate.served.top1_agreement)
+    return "  \n".join([*lines, f"mean KL {kl} · top-1 agreement {top1}"])
 
 
 def version_row(version: Version, names: Names) -> None:

@@ -360,6 +360,15 @@ def test_a_client_that_leaves_frees_its_blocks(patient: tuple[httpx.Client, Path
     assert 0 <= row["completion_tokens"] < 49_000
 
 
+def test_an_answer_that_takes_too_long_is_given_up(patient: tuple[httpx.Client, Path]) -> None:
+    http, _ = patient
+    body = {"model": "long", "prompt": [20] * 10, "max_tokens": 49_000, "ignore_eos": True, "timeout_seconds": 0.5}
+    answer = http.post("/v1/completions", json=body | {"priority": 3})
+    assert answer.status_code == 504
+    assert answer.json()["error"]["code"] == "deadline_exceeded"
+    wait_until(lambda: gauge(http, "octavo_kv_blocks_used{") == 0)
+
+
 def test_health_readiness_and_deployments(http: httpx.Client, export: Path) -> None:
     assert http.get("/healthz").json() == {"status": "ok"}
     assert http.get("/readyz").json()["models"] == ["tiny"]
