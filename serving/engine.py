@@ -150,9 +150,8 @@ class TorchEngine:
         chunks = self.scheduler.schedule()
         self._observe(chunks)
         try:
-            sampling, logits_NV, read = self.runner.run(chunks)
+            sampling, logits_NV = self.runner.run(chunks, self._read_prompt)
             self.scheduler.commit(chunks)
-            self._read_prompts(read)
             self.postprocess(sampling, logits_NV)
         except Exception:
             # The supervision point of the engine: any defect must reach the clients that wait for this batch.
@@ -169,12 +168,10 @@ class TorchEngine:
                 observed.queue_seconds.observe(now - live.arrival)
                 live.arrival = None
 
-    @torch.inference_mode()
-    def _read_prompts(self, read: Items[tuple[Chunk, Tensor]]) -> None:
-        for chunk, hidden_LD in read:
-            live = self._live[chunk.sequence.id]
-            if live.reader is not None and chunk.start < len(live.request.prompt):
-                live.reader.read(chunk.start, hidden_LD)
+    def _read_prompt(self, chunk: Chunk, hidden_LD: Tensor) -> None:
+        live = self._live[chunk.sequence.id]
+        if live.reader is not None and chunk.start < len(live.request.prompt):
+            live.reader.read(chunk.start, hidden_LD)
 
     @torch.inference_mode()
     def postprocess(self, sampling: Items[Chunk], logits_NV: Tensor) -> None:

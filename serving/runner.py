@@ -1,5 +1,6 @@
 """A batch of chunks -> the network -> scores of each next token."""
 
+from collections.abc import Callable
 from collections.abc import Sequence as Items
 
 import torch
@@ -10,6 +11,12 @@ from serving.packed_model import PackedTransformer
 from serving.paged_attention import BlockStore, PagedBatch
 from serving.scheduler import Chunk
 from trainer.model.transformer import Output, Transformer
+
+Read = Callable[[Chunk, Tensor], None]
+
+
+def _unread(chunk: Chunk, hidden_LD: Tensor) -> None:
+    """Nobody asks for hidden states."""
 
 
 class Runner:
@@ -24,21 +31,23 @@ class Runner:
         self.store = BlockStore(model.config, num_blocks, block_size, self.dtype, self.device)
 
     @torch.inference_mode()
-    def run(self, chunks: Items[Chunk]) -> tuple[list[Chunk], Tensor, list[tuple[Chunk, Tensor]]]:
-        """The chunks that reach the end of their sequence, and float32 scores [N, V] of what follows each. Besides,
-        hidden states [L, D] of the chunks of sequences that share no blocks because their prompts are read."""
+    def run(self, chunks: Items[Chunk], read: Read = _unread) -> tuple[list[Chunk], Tensor]:
+        """The chunks that reach the end of their sequence, and float32 scores [N, V] of what follows each.
+
+        `read` gets the hidden states [L, D] of sequences that share no blocks because their prompts are read.
+        """
         chunks = sorted(chunks, key=lambda chunk: chunk.count > 1)
         output = self.forward(chunks)
-        last, read, at = [], [], 0
+        last, at = [], 0
         for chunk in chunks:
             at += chunk.count
             if chunk.samples:
                 last.append(at - 1)
             if not chunk.sequence.reuse:
-                read.append((chunk, output.hidden_BLD[0, at - chunk.count : at]))
+                read(chunk, output.hidden_BLD[0, at - chunk.count : at])
         sampling = [chunk for chunk in chunks if chunk.samples]
         hidden_ND = output.hidden_BLD[0, torch.tensor(last, dtype=torch.long, device=self.device)]
-        return sampling, self.model.logits(hidden_ND), read
+        return sampling, self.model.logits(hidden_ND)
 
     def forward(self, chunks: Items[Chunk]) -> Output:
         """Hidden states [1, T, D] of all tokens of the batch; chunks of one token must come first."""

@@ -13,9 +13,10 @@ import pytest
 from serving.app import create_app
 from serving.deployments import Deployments
 from serving.engine_protocol import Served
+from serving.keys import Key
 from serving.loader import load_export
 from serving.settings import Settings
-from tests.serving.world import KEY, endpoint, exported, wait_until, write_serving_file
+from tests.serving.world import KEY, endpoint, exported, key_entry, wait_until, write_serving_file
 
 SETTINGS = Settings(serving_kv_megabytes=8)
 BODY = {"model": "m", "prompt": [20, 21], "max_tokens": 30, "temperature": 0, "ignore_eos": True}
@@ -115,7 +116,7 @@ def test_a_bad_file_keeps_the_last_good_one(tmp_path: Path, exports: tuple[Path,
         deployments.poll()
         assert "deployment: unknown field" in (deployments.error or "")
         assert "m" in deployments.ready()
-        assert getattr(deployments.find_key(KEY), "id", None) == "tester"
+        assert deployments.find_key(KEY) == Key(**key_entry("tester", KEY))
 
 
 def test_a_removed_model_is_gone_and_a_revoked_key_too(tmp_path: Path, exports: tuple[Path, Path]) -> None:
@@ -129,7 +130,7 @@ def test_a_removed_model_is_gone_and_a_revoked_key_too(tmp_path: Path, exports: 
         engine.join()
         assert not engine.is_alive()
         assert deployments.find_key(KEY) is None
-        assert getattr(deployments.find_key("another"), "id", None) == "tester"
+        assert deployments.find_key("another") == Key(**key_entry("tester", "another"))
 
 
 def test_an_export_written_anew_in_the_same_place_is_loaded_again(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from serving.engine import Limits, TorchEngine
 from serving.engine_protocol import EngineClosed
 from serving.request import Failure
-from serving.runner import Runner
+from serving.runner import Read, Runner, _unread
 from serving.scheduler import Chunk
 from tests.serving.world import LIMITS, Mailbox, engine, request, slow_greedy, text_of, tokens_of
 from tests.trainer import tiny
@@ -34,11 +34,11 @@ class Gated(Runner):
         self.entered, self.proceed = threading.Semaphore(0), threading.Semaphore(0)
         self.steps: list[list[tuple[str, int]]] = []
 
-    def run(self, chunks: Sequence[Chunk]) -> tuple[list[Chunk], Tensor, list[tuple[Chunk, Tensor]]]:
+    def run(self, chunks: Sequence[Chunk], read: Read = _unread) -> tuple[list[Chunk], Tensor]:
         self.steps.append([(chunk.sequence.id, chunk.count) for chunk in chunks])
         self.entered.release()
         assert self.proceed.acquire(timeout=30)
-        return super().run(chunks)
+        return super().run(chunks, read)
 
 
 def expect_reference(model: Transformer, mailboxes: list[Mailbox], max_tokens: int) -> None:
