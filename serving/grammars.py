@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
 
 KEPT = 128  # compiled grammars
-# Between the parts of a JSON text: nothing, a space, or a new line with its indentation. Without a bound a model may
-# write blanks for ever.
-# Keywords that are not understood are errors, whatever the schema asks for.
+# Between the parts of a JSON text stands nothing, a space, or a new line with its indentation: without a bound a model
+# may write blanks for ever. Keywords that are not understood are errors, whatever the schema asks for.
 OPTIONS: "JsonCompileOptions" = {"whitespace_pattern": r"( |\n {0,16})?", "lenient": False}
 # What one grammar may cost: tens of milliseconds, and a kilobyte or two a state of its lexer.
 LIMITS = LLParserLimits(

@@ -71,6 +71,8 @@ def grammar_of(body: Generation) -> tuple[Grammar, str] | None:
         guided = body.grammar()
     except ValueError as error:
         raise ApiError(400, str(error), param="guided_regex") from error
+    except RecursionError as error:
+        raise ApiError(400, "the schema is nested too deeply", param="response_format") from error
     if guided is not None and body.ignore_eos:
         message = f"'ignore_eos' cannot go with '{guided[1]}': an answer ends where its grammar does"
         raise ApiError(400, message, param="ignore_eos")

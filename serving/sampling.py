@@ -19,6 +19,7 @@ from serving.request import SamplingParams, TokenLogprob
 GREEDY_BELOW = 1e-5  # a temperature under it: scores divided by it would exceed what a distribution can tell apart
 # As many are looked at before a whole row is sorted: what top_p, top_k and min_p keep is nearly always among them.
 CANDIDATES = 256
+PROMPT = 1 << 24  # stands for a token of the prompt in `Sampler.seen_V`; answers are shorter
 WORD = 32
 
 
@@ -48,9 +49,6 @@ class Sampler:
             self.seen_V[token] += 1
         if self.matcher is not None:
             self.matcher.consume_token(token)
-
-
-PROMPT = 1 << 24  # in `seen_V`; answers are shorter
 
 
 def new_sampler(
