@@ -1,6 +1,7 @@
 """The one file that speaks HTTP: the backend's routes, and serving's public endpoint."""
 
 import json
+import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from functools import cache
@@ -27,6 +28,7 @@ from dashboard.schemas import (
     Rows,
     Sampling,
     System,
+    Token,
     Usage,
     User,
 )
@@ -212,7 +214,7 @@ class Client:
         self.backend.request("POST", "/pairs/from-job", json={"job": job, "limit": limit})
 
     def save_pair(self, prompt: Sequence[Message], a: str, b: str, origin: str) -> None:
-        body = {"prompt": [message.model_dump() for message in prompt], "a": a, "b": b, "origin": origin}
+        body = {"prompt": role_and_content(prompt), "a": a, "b": b, "origin": origin}
         self.backend.request("POST", "/pairs", json=body)
 
     # -- the platform ------------------------------------------------------------------------------------------------
@@ -246,9 +248,14 @@ class Client:
 
     # -- serving -----------------------------------------------------------------------------------------------------
 
-    def chat(self, model: str, messages: Sequence[Message], sampling: Sampling) -> Generator[ChatDelta]:
-        """Stream an answer; closing the iterator stops the generation."""
+    def chat(
+        self, model: str, messages: Sequence[Message], sampling: Sampling, others: int | None = None
+    ) -> Generator[ChatDelta]:
+        """Stream an answer; closing the iterator stops the generation. With `others`, each token comes with its
+        probability and so many of the likeliest."""
         body = chat_body(model, messages, sampling) | {"stream": True, "stream_options": {"include_usage": True}}
+        if others is not None:
+            body |= {"logprobs": True, "top_logprobs": others}
         with closing(self.serving.stream("/v1/chat/completions", body)) as events:
             for data in events:
                 if data == "[DONE]":
@@ -270,10 +277,14 @@ class ChatAnswer(BaseModel):
     choices: tuple[ChatChoice, ...]
 
 
+def role_and_content(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Messages as both services take them, without what the dashboard keeps beside them."""
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
 def chat_body(model: str, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
     """The body of /v1/chat/completions, without streaming."""
-    turns = [message.model_dump() for message in messages]
-    return {"model": model, "messages": turns} | sampling.model_dump(exclude_none=True)
+    return {"model": model, "messages": role_and_content(messages)} | sampling.model_dump(exclude_none=True)
 
 
 def parse_delta(data: str) -> ChatDelta:
@@ -288,6 +299,14 @@ def parse_delta(data: str) -> ChatDelta:
     choice = (event.get("choices") or [{}])[0]
     return ChatDelta(
         text=choice.get("delta", {}).get("content") or "",
+        tokens=tuple(parse_token(item) for item in (choice.get("logprobs") or {}).get("content") or ()),
+        version=event.get("system_fingerprint"),
         finish_reason=choice.get("finish_reason"),
         usage=event.get("usage"),
     )
+
+
+def parse_token(item: Mapping[str, Any]) -> Token:
+    """One entry of a chat completion's logprobs."""
+    others = tuple((other["token"], math.exp(other["logprob"])) for other in item["top_logprobs"])
+    return Token(text=item["token"], probability=math.exp(item["logprob"]), others=others)

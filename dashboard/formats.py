@@ -120,6 +120,17 @@ def split_think(text: str) -> tuple[str, str]:
     return "\n\n".join(thoughts), THINK.sub("", text).strip()
 
 
+def python(url: str, body: dict[str, Any]) -> str:
+    """A program that asks the same with the official client; the key comes from the variable OCTAVO_KEY."""
+    arguments = "".join(f"    {name}={value!r},\n" for name, value in body.items())
+    return (
+        "import os\n\nfrom openai import OpenAI\n\n"
+        f'client = OpenAI(base_url="{url}/v1", api_key=os.environ["OCTAVO_KEY"])\n'
+        f"answer = client.chat.completions.create(\n{arguments})\n"
+        "print(answer.choices[0].message.content)"
+    )
+
+
 def curl(url: str, body: dict[str, Any]) -> str:
     """A command line that asks the same; the key stays in the shell's variable OCTAVO_KEY."""
     data = shlex.quote(json.dumps(body, ensure_ascii=False))

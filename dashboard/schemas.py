@@ -260,10 +260,27 @@ class TokenUsage(Schema):
     completion_tokens: int
 
 
+class Token(Schema):
+    """A token of an answer, how probable it was, and what else might have come, likeliest first."""
+
+    text: str
+    probability: float
+    others: tuple[tuple[str, float], ...] = ()
+
+
+class Turn(Message):
+    """A message of a conversation, with the tokens of an answer where they were asked for."""
+
+    tokens: tuple[Token, ...] = ()
+    ended: bool = Field(True, description="false while an answer streams in, and of one that was stopped")
+
+
 class ChatDelta(Schema):
     """One piece of a streamed answer; the last ones carry why it ended and what it used."""
 
     text: str = ""
+    tokens: tuple[Token, ...] = ()
+    version: str | None = None
     finish_reason: str | None = None
     usage: TokenUsage | None = None
 
@@ -275,3 +292,4 @@ class Sampling(Schema):
     temperature: float = 0.7
     top_p: float = 1.0
     seed: int | None = None
+    stop: tuple[str, ...] | None = None

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from dashboard.schemas import Message
+from dashboard.schemas import Turn
 
 COOKIE = "octavo_session"
 LIFETIME_S = 30 * 24 * 3600.0
@@ -29,7 +29,8 @@ class Login:
     key: str
     token: str
     expires: float
-    conversation: list[Message] = field(default_factory=list)
+    conversation: list[Turn] = field(default_factory=list)
+    other: list[Turn] = field(default_factory=list)  # with the second model, when two are compared
 
 
 class Sessions:

@@ -1,7 +1,8 @@
 """What several pages show alike: errors, states, progress, answers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from html import escape
 from typing import Literal
 
 import streamlit as st
@@ -9,7 +10,7 @@ import streamlit as st
 from dashboard import formats
 from dashboard.client import ClientError
 from dashboard.login import log_out
-from dashboard.schemas import Job, Message
+from dashboard.schemas import Job, Message, Token
 
 REFRESH_S = 2.0
 Color = Literal["red", "orange", "yellow", "blue", "green", "violet", "gray", "primary"]
@@ -91,6 +92,21 @@ def answer(text: str) -> None:
         with st.expander("Thinking", icon=":material/psychology:"):
             st.markdown(thought)
     st.markdown(said or "_(no answer)_")
+
+
+def tokens(shown: Sequence[Token]) -> None:
+    """An answer with each token coloured by its probability; pointing at one shows what else might have come."""
+    st.html("".join(token_html(token) for token in shown))
+    st.caption("Unmarked tokens were certain; the redder, the less probable.")
+
+
+def token_html(token: Token) -> str:
+    """Transparent at probability 1, red towards 0; line breaks and spaces stay visible as such."""
+    others = [f"{probability:6.1%}  {text!r}" for text, probability in token.others]
+    title = escape("\n".join([f"{token.text!r}: {token.probability:.1%}", *others]), quote=True)
+    red = 0.65 * (1 - token.probability)
+    style = f"background: rgba(214, 84, 60, {red:.2f}); border-radius: 3px; white-space: pre-wrap"
+    return f'<span style="{style}" title="{title}">{escape(token.text)}</span>'
 
 
 def turns(messages: tuple[Message, ...]) -> None:

@@ -261,6 +261,7 @@ class Platform:
         self.refuse: dict[str, tuple[int, str]] = {}
         self.metric_steps = 40
         self.slow_tokens = False
+        self.silent_after: int | None = None  # chats after so many end without a token
         self.stream_closed = threading.Event()
 
     def pipeline(self, id: str) -> dict[str, Any]:
@@ -451,7 +452,7 @@ def serving(app: FastAPI, platform: Platform) -> None:
         if not body.get("stream"):
             said = {"role": "assistant", "content": f"The answer is {40 + len(platform.chats)}."}
             return {"choices": [{"index": 0, "message": said, "finish_reason": "stop"}]}
-        return StreamingResponse(events(platform), media_type="text/event-stream")
+        return StreamingResponse(events(platform, bool(body.get("logprobs"))), media_type="text/event-stream")
 
 
 def deployments(app: FastAPI, platform: Platform) -> None:
@@ -485,12 +486,20 @@ def deployments(app: FastAPI, platform: Platform) -> None:
         return [split, first] if name == "octavo-nano" else [first]
 
 
-async def events(platform: Platform) -> AsyncIterator[str]:
+def logprobs_of(piece: str) -> dict[str, Any]:
+    likely = [{"token": piece, "logprob": math.log(0.6)}, {"token": "<b>", "logprob": math.log(0.3)}]
+    return {"content": [likely[0] | {"top_logprobs": likely}]}
+
+
+async def events(platform: Platform, logprobs: bool = False) -> AsyncIterator[str]:
     """A streamed answer; when `slow_tokens` is set, it goes on until the reader leaves."""
     try:
         pieces = ["<think>2 + 0 = 2.", " 1 + 3 = 4.</think>", "The answer", " is 42."]
-        for piece in pieces:
-            yield event({"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]})
+        silent = platform.silent_after is not None and len(platform.chats) > platform.silent_after
+        for piece in [] if silent else pieces:
+            choice = {"index": 0, "delta": {"content": piece}, "finish_reason": None}
+            choice |= {"logprobs": logprobs_of(piece)} if logprobs else {}
+            yield event({"system_fingerprint": "pipe1-export", "choices": [choice]})
         while platform.slow_tokens:
             await asyncio.sleep(0.02)
             yield event({"choices": [{"index": 0, "delta": {"content": " and on"}, "finish_reason": None}]})

@@ -276,12 +276,83 @@ def test_a_refused_question_is_a_sentence_and_does_not_spoil_the_next(open_page:
 
 def test_only_what_answers_can_be_asked(open_page: Open, platform: Platform) -> None:
     app = open_page("playground")
-    assert app.selectbox[0].options == ["octavo-nano"]
+    versions = ["octavo-nano", "octavo-nano@pipe1-export", "octavo-nano@pipe1-export-rl"]
+    assert app.selectbox[0].options == versions
     assert "octavo-old could not be loaded: the parity check found a difference of 0.3" in texts(app)
     platform.deployments["octavo-nano"]["state"] = "loading"
     app.run()
-    assert app.selectbox[0].options == ["octavo-nano"]
+    assert app.selectbox[0].options == versions
     assert "octavo-nano is loading; what was deployed before goes on." in texts(app)
+
+
+def select(app: AppTest, label: str, value: str) -> AppTest:
+    [found] = [item for item in app.selectbox if item.label == label]
+    return found.set_value(value).run()
+
+
+def test_two_models_answer_side_by_side_and_their_answers_become_a_pair(open_page: Open, platform: Platform) -> None:
+    app = select(open_page("playground"), "Beside it", "octavo-nano")
+    app.chat_input[0].set_value("What is 40 + 2?").run()
+    assert texts(app).count("The answer is 42.") == 2
+    assert [chat["messages"] for chat in platform.chats] == [[{"role": "user", "content": "What is 40 + 2?"}]] * 2
+    button(app, "Save the two as pair")
+    assert "Both answers are the same" in texts(app)
+    login = sessions().find(app.session_state["token"])
+    assert login is not None
+    login.other[-1] = login.other[-1].model_copy(update={"content": "The answer is 43."})
+    button(app, "Save the two as pair")
+    [pair] = platform.pairs_saved
+    assert (pair["a"].endswith("is 42."), pair["b"]) == (True, "The answer is 43.")
+    assert pair["prompt"] == [{"role": "user", "content": "What is 40 + 2?"}]
+
+
+def test_a_model_that_joins_later_is_asked_with_the_turns_so_far(open_page: Open, platform: Platform) -> None:
+    app = open_page("playground")
+    app.chat_input[0].set_value("What is 40 + 2?").run()
+    select(app, "Beside it", "octavo-nano").chat_input[0].set_value("And 1 more?").run()
+    assert [len(chat["messages"]) for chat in platform.chats] == [1, 3, 3]
+
+
+def test_versions_of_one_name_can_be_compared(open_page: Open, platform: Platform) -> None:
+    app = select(open_page("playground"), "Model", "octavo-nano@pipe1-export")
+    app = select(app, "Beside it", "octavo-nano@pipe1-export-rl")
+    app.chat_input[0].set_value("What is 40 + 2?").run()
+    assert [chat["model"] for chat in platform.chats] == ["octavo-nano@pipe1-export", "octavo-nano@pipe1-export-rl"]
+
+
+def test_token_probabilities_colour_the_answer_and_name_what_else_might_have_come(
+    open_page: Open, platform: Platform
+) -> None:
+    app = open_page("playground")
+    app.toggle[0].set_value(True).run()
+    app.chat_input[0].set_value("What is 40 + 2?").run()
+    assert (platform.chats[0]["logprobs"], platform.chats[0]["top_logprobs"]) == (True, 5)
+    page = "\n".join(element.value for element in app.get("html"))
+    assert "The answer</span>" in page
+    assert "60.0%" in page
+    assert "30.0%" in page
+    assert "<b>" not in page, "a token is text, whatever it spells"
+
+
+def test_stop_texts_and_the_same_question_as_code(open_page: Open, platform: Platform) -> None:
+    app = open_page("playground")
+    app.session_state["stop"] = ["\n\n"]
+    app.run()
+    app.chat_input[0].set_value("What is 40 + 2?").run()
+    assert platform.chats[0]["stop"] == ["\n\n"]
+    curl, python = (element.value for element in app.code)
+    assert curl.startswith("curl ")
+    compile(python, "playground", "exec")
+    assert "stop=" in python
+    assert KEY not in curl + python
+
+
+def test_an_answer_of_nothing_stays_beside_the_other(open_page: Open, platform: Platform) -> None:
+    platform.silent_after = 1
+    app = select(open_page("playground"), "Beside it", "octavo-nano")
+    app.chat_input[0].set_value("What is 40 + 2?").run()
+    assert texts(app).count("The answer is 42.") == 1
+    assert "_(no answer)_" in texts(app)
 
 
 # -- deployments -----------------------------------------------------------------------------------------------------
