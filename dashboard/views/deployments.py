@@ -13,7 +13,7 @@ ACTIONS = {
     "deploy": "deployed",
     "split": "shared out",
     "rollback": "rolled back",
-    "restore": "taken back, as it could not be loaded",
+    "restore": "taken back by its job",
     "remove": "removed",
 }
 HISTORY_ROWS = 50
@@ -53,9 +53,9 @@ def gate_text(gate: Gate | None) -> str:
     """How close it is to the trainer's network."""
     if gate is None:
         return ""
-    first = f"answers in {gate.dtype} · float32 differs by {formats.number(gate.float32_difference)}"
-    served = gate.served
-    return f"{first}  \nmean KL {formats.number(served.mean_kl)} · top-1 agreement {formats.percent(served.top1_agreement)}"
+    kl, agreement = formats.number(gate.served.mean_kl), formats.percent(gate.served.top1_agreement)
+    difference = formats.number(gate.float32_difference)
+    return f"answers in {gate.dtype} · float32 differs by {difference}  \nmean KL {kl} · top-1 agreement {agreement}"
 
 
 def version_row(version: Version, names: Names) -> None:
@@ -192,7 +192,7 @@ def history_row(model_name: str, change: Change, names: Names) -> dict[str, str]
         "Model": model_name,
         "What": ACTIONS[change.action],
         "By": change.user or "a job",
-        "To answer": shares_text(change.versions, names) or "nothing",
+        "Answers then": shares_text(change.versions, names) or "nothing",
     }
 
 
