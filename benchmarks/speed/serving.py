@@ -98,7 +98,7 @@ def engines(parsed: argparse.Namespace, folder: Path, export: Path, port: int) -
     home.mkdir()
     serving_file = {
         "version": 1,
-        "deployments": [{"model_name": MODEL, "export": str(export)}],
+        "deployments": [{"model_name": MODEL, "versions": [{"id": "benchmark", "export": str(export)}]}],
         "keys": [{"id": "benchmark", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}],
     }
     write_atomic(home / "serving.json", json.dumps(serving_file))

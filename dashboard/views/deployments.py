@@ -13,7 +13,7 @@ ACTIONS = {
     "deploy": "deployed",
     "split": "shared out",
     "rollback": "rolled back",
-    "restore": "taken back, as it could not be loaded",
+    "restore": "taken back by its job",
     "remove": "removed",
 }
 HISTORY_ROWS = 50
@@ -194,7 +194,7 @@ def history_row(model_name: str, change: Change, names: Names) -> dict[str, str]
         "Model": model_name,
         "What": ACTIONS[change.action],
         "By": change.user or "a job",
-        "To answer": shares_text(change.versions, names) or "nothing",
+        "Answers then": shares_text(change.versions, names) or "nothing",
     }
 
 

@@ -65,3 +65,8 @@ def test_a_curl_line_survives_the_shell_and_holds_no_key(content: str) -> None:
 
 def test_a_cell_never_shows_a_raw_object() -> None:
     assert formats.brief({"a_b": 1, "c": [True, None]}) == "A b 1, C yes, –"
+
+
+def test_latencies_are_said_in_the_unit_that_fits() -> None:
+    said = [formats.latency(seconds) for seconds in (None, 0.0034, 0.34, 1.254)]
+    assert said == ["–", "3.4 ms", "340 ms", "1.25 s"]
