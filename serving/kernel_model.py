@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from serving.kernels import OUTPUTS, interleave, kernels, pack
 from serving.paged_attention import PagedBatch
+from serving.rotary import signed_tables
 from trainer.model.config import ModelConfig
 from trainer.model.moe import Routing
 from trainer.model.transformer import Block, Output, Transformer
@@ -44,7 +45,6 @@ class KernelTransformer:
         dtype: of the weights, bfloat16 or int8; all else is bfloat16, sums are float32.
     """
 
-    pads = False
     dtype = torch.bfloat16
 
     def __init__(self, model: Transformer, dtype: torch.dtype) -> None:
@@ -56,9 +56,9 @@ class KernelTransformer:
         self.lm_head = pack(model.lm_head.weight, dtype)
         self._nothing = torch.empty(0, dtype=torch.bfloat16)
 
-    def __call__(self, tokens_T: Tensor, positions_T: Tensor, cache: PagedBatch, real: int) -> Output:
+    def __call__(self, tokens_T: Tensor, positions_T: Tensor, cache: PagedBatch) -> Output:
         x_TD = F.embedding(tokens_T, self.embedding_VD)
-        rotary = rotary_rows(self.config, positions_T)
+        rotary = signed_tables(self.config, positions_T)
         router_logits, routing = [], []
         for layer, block in enumerate(self.blocks):
             x_TD, logits_TE, went = self._layer(layer, block, x_TD, rotary, cache)
@@ -84,10 +84,3 @@ class KernelTransformer:
             x_TD, block.router_ED, *block.gate_up, *block.down, top_k, eps
         )
         return x_TD, logits_TE, Routing(weights_Tk, choices_Tk)
-
-
-def rotary_rows(config: ModelConfig, positions_T: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [T, K] in float32; the sign of the half that is swapped lies in the sines."""
-    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-    angles_Tk = positions_T.float().unsqueeze(1) * (1.0 / config.rope_theta**exponents)
-    return angles_Tk.cos().repeat(1, 2), torch.cat((-angles_Tk.sin(), angles_Tk.sin()), dim=1)

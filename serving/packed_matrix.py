@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-LARGEST = 127  # of an 8-bit integer, both signs
-LARGEST_INPUT = 126  # one less, since bfloat16 may round it up
-ZERO = 128  # inputs are stored unsigned, as the kernels that are fast want them
+from serving.int8 import LARGEST, ZERO, round_rows
+
+LARGEST_INPUT = LARGEST - 1  # bfloat16 may round it up
 
 
 class Rows(NamedTuple):
@@ -52,15 +52,13 @@ class Bf16Matrix:
 
 
 class Int8Matrix:
-    """Rounded to the nearest of 255 steps of each output's largest weight. A few rows are multiplied as they are by
+    """Rounded row by row. A few rows are multiplied as they are by
     integers converted on the way; more are rounded to integers themselves."""
 
     FEW = 2
 
     def __init__(self, weight_ND: Tensor) -> None:
-        weight_ND = weight_ND.float()
-        self._scale_N = weight_ND.abs().amax(dim=1).clamp(min=1e-12) / LARGEST
-        self._steps_ND = (weight_ND / self._scale_N.unsqueeze(1)).round().to(torch.int8).contiguous()
+        self._steps_ND, self._scale_N = round_rows(weight_ND)
         self._scale_bf16_N = self._scale_N.bfloat16()
         self._packed = torch.ops.onednn.qlinear_prepack(self._steps_ND, None)
         self._zero_N = torch.zeros(len(weight_ND), dtype=torch.int32)

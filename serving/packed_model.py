@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from serving.packed_matrix import Matrix, Rows, bucket
+from serving.rotary import rotate, tables_of_heads
 from trainer.model.config import ModelConfig
 from trainer.model.moe import Routing
 from trainer.model.transformer import Block, Output, Transformer
@@ -93,7 +94,7 @@ class PackedBlock:
         self, layer: int, x_TD: Tensor, rotary: tuple[Tensor, Tensor], cache: PackedCache, real: int
     ) -> tuple[Tensor, Tensor, Routing]:
         qkv_TNK = self.qkv(self.qkv.rows(normalise(x_TD, self.eps))).view(len(x_TD), -1, self.head_dim)
-        attended_TD = cache.attend_packed(layer, rotate_packed(qkv_TNK, *rotary))
+        attended_TD = cache.attend_packed(layer, rotate(qkv_TNK, *rotary))
         x_TD = x_TD + self.out(self.out.rows(attended_TD))
         y_TD, router_logits_TE, routing = self.experts(normalise(x_TD, self.eps), real)
         return x_TD + y_TD, router_logits_TE, routing
@@ -105,30 +106,9 @@ def normalise(x_TD: Tensor, eps: float) -> Tensor:
     return x_TD * norm_T1.square_().div_(x_TD.shape[1]).add_(eps).rsqrt_().to(x_TD.dtype)
 
 
-def rotary_packed(config: ModelConfig, positions_T: Tensor) -> tuple[Tensor, Tensor]:
-    """Tables [T, N, K] bfloat16 for `rotate_packed`; those of the values leave them as they are."""
-    half = config.head_dim // 2
-    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-    angles_TK = positions_T.float().unsqueeze(1) * (1.0 / config.rope_theta**exponents)
-    turned, kept = config.num_attention_heads + config.num_key_value_heads, config.num_key_value_heads
-    cos_TK, sin_TK = angles_TK.cos().repeat(1, 2), angles_TK.sin().repeat(1, 2)
-    sin_TK[:, :half].neg_()
-    cos_TNK = torch.ones(len(positions_T), turned + kept, config.head_dim)
-    sin_TNK = torch.zeros_like(cos_TNK)
-    cos_TNK[:, :turned] = cos_TK.unsqueeze(1)
-    sin_TNK[:, :turned] = sin_TK.unsqueeze(1)
-    return cos_TNK.bfloat16(), sin_TNK.bfloat16()
-
-
-def rotate_packed(x_TNK: Tensor, cos_TNK: Tensor, sin_TNK: Tensor) -> Tensor:
-    """The rotary embedding of `trainer.model.attention.rotate`; the sign of the swapped half lies in the table."""
-    return (x_TNK * cos_TNK).addcmul_(x_TNK.roll(x_TNK.shape[2] // 2, dims=2), sin_TNK)
-
-
 class PackedTransformer:
     """`Transformer` for inference over a paged cache."""
 
-    pads = True
     dtype = torch.bfloat16
 
     def __init__(self, model: Transformer, matrix: type[Matrix]) -> None:
@@ -140,7 +120,7 @@ class PackedTransformer:
 
     def __call__(self, tokens_T: Tensor, positions_T: Tensor, cache: PackedCache, real: int) -> Output:
         x_TD = F.embedding(tokens_T, self.embedding_VD)
-        rotary = rotary_packed(self.config, positions_T)
+        rotary = tables_of_heads(self.config, positions_T)
         router_logits, routing = [], []
         for layer, block in enumerate(self.blocks):
             x_TD, logits_TE, went = block(layer, x_TD, rotary, cache, real)

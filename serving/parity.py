@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from serving.gate import CLEAR_MARGIN, KL_FACTOR, NEGLIGIBLE_KL, Bounds, Parity
+from serving.int8 import round_rows
 from trainer.data.tokenizer import Tokenizer
 from trainer.model.moe import route
 from trainer.model.transformer import Transformer
@@ -263,8 +264,8 @@ def rounded(model: Transformer, dtype: str) -> Transformer:
         with torch.no_grad():
             for name, weight in copied.layers.named_parameters():
                 if weight.dim() > 1 and "router" not in name:
-                    scale = weight.abs().amax(dim=-1, keepdim=True).clamp(min=1e-12) / 127
-                    weight.copy_((weight / scale).round() * scale)
+                    steps, step = round_rows(weight)
+                    weight.copy_(steps * step.unsqueeze(-1))
     return copied.to(torch.bfloat16)
 
 

@@ -62,6 +62,9 @@ class Runner:
                 cache=PagedBatch(self.store, chunks, len(tokens), self.dtype, self.device),
             )
             return output
-        padding = [0] * (bucket(len(tokens)) - len(tokens)) if self.model.pads else []
+        if isinstance(self.model, KernelTransformer):
+            cache = PagedBatch(self.store, chunks, len(tokens), self.dtype, self.device)
+            return self.model(torch.tensor(tokens), torch.tensor(positions), cache)
+        padding = [0] * (bucket(len(tokens)) - len(tokens))
         cache = PagedBatch(self.store, chunks, len(tokens) + len(padding), self.dtype, self.device)
         return self.model(torch.tensor(tokens + padding), torch.tensor(positions + padding), cache, real=len(tokens))

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils import cpp_extension
 
+from serving.int8 import ZERO, round_rows
+
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).parent / "layers.cpp"
@@ -25,7 +27,6 @@ NAME = "octavo_layers"
 FLAGS = ("-O3", "-march=native", "-std=c++20", "-fopenmp")
 NEEDED = ("avx512f", "avx512bw", "avx512_bf16", "avx512_vnni")
 OUTPUTS = 32  # of a packed block
-LARGEST, ZERO = 127, 128
 
 
 def missing() -> str | None:
@@ -98,9 +99,8 @@ def pack(weight: Tensor, dtype: torch.dtype) -> Packed:
     per_word = 4 if dtype is torch.int8 else 2
     scale = shift = weight.new_empty(0, dtype=torch.float32)
     if dtype is torch.int8:
-        scale = weight.float().abs().amax(dim=-1).clamp(min=1e-12) / LARGEST
-        weight = (weight.float() / scale.unsqueeze(-1)).round()
-        shift = ZERO * weight.sum(dim=-1)
+        weight, scale = round_rows(weight)
+        shift = ZERO * weight.sum(dim=-1).float()
     blocks = weight.to(dtype).reshape(*stack, N // OUTPUTS, OUTPUTS, K // per_word, per_word)
     return Packed(blocks.transpose(-3, -2).contiguous(), scale.contiguous(), shift.contiguous())
 

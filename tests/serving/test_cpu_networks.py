@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from serving import rotary
 from serving.kernel_model import KernelTransformer, fits
 from serving.kernels import kernels, missing, pack
 from serving.packed_matrix import Bf16Matrix, Int8Matrix, Matrix, bucket, buckets
-from serving.packed_model import PackedTransformer, rotary_packed, rotate_packed
+from serving.packed_model import PackedTransformer
 from serving.runner import Network, Runner
 from serving.scheduler import Chunk, Sequence
 from tests.trainer import tiny
@@ -85,7 +86,7 @@ def test_rotation_is_the_plain_networks(model: Transformer) -> None:
     config, positions_T = model.config, torch.tensor([0, 3, 7, 100])
     heads, kept = config.num_attention_heads + config.num_key_value_heads, config.num_key_value_heads
     x_TNK = torch.randn(4, heads + kept, config.head_dim).bfloat16()
-    turned_TNK = rotate_packed(x_TNK, *rotary_packed(config, positions_T))
+    turned_TNK = rotary.rotate(x_TNK, *rotary.tables_of_heads(config, positions_T))
     plain_HTK = rotate(
         x_TNK[:, :heads].transpose(0, 1).float(), *(t[0] for t in rotary_tables(config, positions_T[None]))
     )
