@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainer.objectives import categorical_kl
+
 Logits = Callable[[list[int]], Tensor]  # one prompt's tokens -> logits [L, V]
 
 
@@ -31,11 +33,10 @@ def agreement(logits: Logits, record: dict[str, Tensor]) -> Agreement:
     kls, same, differences = [], [], []
     for prompt, length in enumerate(record["lengths"].tolist()):
         trained_LV = record["logits"][prompt, :length].float()
-        found_LV = logits(record["tokens"][prompt, :length].tolist()).float().cpu()
-        p_LV, q_LV = trained_LV.log_softmax(dim=-1), found_LV[:, : trained_LV.shape[1]].log_softmax(dim=-1)
-        kls.append((p_LV.exp() * (p_LV - q_LV)).sum(dim=-1))
-        differences.append((found_LV[:, : trained_LV.shape[1]] - trained_LV).abs().amax(dim=-1))
-        same.append(trained_LV.argmax(dim=-1) == found_LV[:, : trained_LV.shape[1]].argmax(dim=-1))
+        found_LV = logits(record["tokens"][prompt, :length].tolist()).float().cpu()[:, : trained_LV.shape[1]]
+        kls.append(categorical_kl(trained_LV, found_LV))
+        differences.append((found_LV - trained_LV).abs().amax(dim=-1))
+        same.append(trained_LV.argmax(dim=-1) == found_LV.argmax(dim=-1))
     kl, top1 = float(torch.cat(kls).mean()), float(torch.cat(same).float().mean())
     return Agreement(kl, top1, float(torch.cat(differences).max()), sum(map(len, kls)))
 

@@ -19,6 +19,7 @@ from serving.int8 import round_rows
 from trainer.data.tokenizer import Tokenizer
 from trainer.model.moe import route
 from trainer.model.transformer import Transformer
+from trainer.objectives import categorical_kl
 from trainer.spec import Message
 
 PARITY_FILE, TOLERANCE_FILE = "parity.safetensors", "parity.json"
@@ -201,12 +202,11 @@ def _prompts(forward: Forward, record: dict[str, Tensor]) -> Iterator[_Prompt]:
         logits_LV, recorded_LV = logits_LV.cpu(), record["logits"][number, :length]
         recorded_NLk = record["choices"][:, number, :length].long()
         chosen = [route(router_LE, recorded_NLk.shape[-1]).choices_Tk.cpu() for router_LE in routers]
-        logs_LV, found_LV = recorded_LV.log_softmax(dim=-1), logits_LV.log_softmax(dim=-1)
         yield _Prompt(
             number=number,
             num_experts=routers[0].shape[1],
             difference_L=(logits_LV - recorded_LV).abs().amax(dim=-1),
-            kl_L=(logs_LV.exp() * (logs_LV - found_LV)).sum(dim=-1),
+            kl_L=categorical_kl(recorded_LV, logits_LV),
             same_best_L=logits_LV.argmax(dim=-1) == recorded_LV.argmax(dim=-1),
             chosen_NLk=torch.stack(chosen).sort(dim=-1).values,
             recorded_NLk=recorded_NLk.sort(dim=-1).values,
