@@ -22,8 +22,11 @@ class RuleSettings(Spec):
     near_duplicate_jaccard: float = Field(0.8, gt=0, le=1)
 
 
+OptimizerName = Literal["adamw", "muon"]
+
+
 class Optimizer(Spec):
-    name: Literal["adamw", "muon"] = Field("adamw", description="muon: for the matrices of the layers; AdamW elsewhere")
+    name: OptimizerName = Field("adamw", description="muon: for the matrices of the layers; AdamW elsewhere")
     lr: float = Field(gt=0)
     weight_decay: float = Field(0.1, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)

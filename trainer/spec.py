@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model
 from trainer.job_settings import CURRICULUM as CURRICULUM
 from trainer.job_settings import LossScaling as LossScaling
 from trainer.job_settings import Optimizer as Optimizer
+from trainer.job_settings import OptimizerName as OptimizerName
 from trainer.job_settings import Phase as Phase
 from trainer.job_settings import PhaseSpec as PhaseSpec
 from trainer.job_settings import RewardWeights as RewardWeights
