@@ -23,6 +23,7 @@ class RuleSettings(Spec):
 
 
 OptimizerName = Literal["adamw", "muon"]
+PreferenceLoss = Literal["sigmoid", "ipo"]
 
 
 class Optimizer(Spec):
