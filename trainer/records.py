@@ -63,3 +63,10 @@ class Pair(Spec):
     preference: float = Field(1.0, ge=0.5, le=1, description="probability that the first is better; 0.5 is a tie")
     margin: float = Field(0.0, ge=0, description="by how much it is better, where somebody said so, in units of reward")
     meta: dict[str, Any] = {}
+
+
+class PairScore(Spec):
+    """What a reward model thinks of a pair: the score of the first answer minus that of the second."""
+
+    id: str
+    difference: float

@@ -31,6 +31,7 @@ from trainer.records import Distractor as Distractor
 from trainer.records import Domain as Domain
 from trainer.records import Message as Message
 from trainer.records import Pair as Pair
+from trainer.records import PairScore as PairScore
 from trainer.records import Problem as Problem
 from trainer.records import Record as Record
 from trainer.records import Role as Role

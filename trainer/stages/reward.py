@@ -27,7 +27,7 @@ from trainer.model.mixtral import load_model, save_weights
 from trainer.model.transformer import Transformer
 from trainer.objectives import bradley_terry_loss, masked_mean
 from trainer.rewards.correctness import correctness, extract_answer
-from trainer.spec import Pair, Problem, RewardSpec
+from trainer.spec import Pair, PairScore, Problem, RewardSpec
 
 PROMPTS_AT_ONCE = 256
 TRIES_PER_PAIR = 4  # completions drawn at most for each pair wanted against the policy's own errors
@@ -74,6 +74,7 @@ def run(spec: RewardSpec, run: Run) -> None:
         loop.update(loss, {"accuracy": accuracy, "margin": masked_mean(chosen_P - rejected_P, decided_P).item()})
     if not run.stop_requested:
         save_reward_model(run, loop, network, tokenizer)
+        save_scores(run, pairs, differences(spec, model, pairs, tokenizer))
         run.folder.write_result(report(spec, loop, model, train, heldout, tokenizer))
 
 
@@ -270,6 +271,13 @@ def differences(spec: RewardSpec, model: RewardModel, pairs: Sequence[Pair], tok
         chosen_P, rejected_P = score_pairs(model, chosen.take(numbers), rejected.take(numbers), length, tokenizer)
         found += (chosen_P - rejected_P).tolist()
     return found
+
+
+def save_scores(run: Run, pairs: Sequence[Pair], found: Sequence[float]) -> None:
+    """What it thinks of every pair, so that people can be asked about those that it is least sure of."""
+    with new_folder(run.folder.artifacts / "scores") as folder:
+        scores = (PairScore(id=pair.id, difference=d) for pair, d in zip(pairs, found, strict=True))
+        write_jsonl(folder / "scores.jsonl", scores)
 
 
 def report(
