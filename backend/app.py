@@ -17,6 +17,7 @@ from backend.pipelines.routes import router as pipelines
 from backend.platform import Platform
 from backend.preferences.routes import router as preferences
 from backend.reaper import BACKEND_DUTIES, Ticker
+from backend.reviews.routes import router as reviews
 from backend.schema import migrate
 from backend.settings import Settings
 from backend.system.routes import router as system
@@ -47,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Octavo", version=version(), lifespan=lifespan)
     errors.install(app)
     app.add_api_route("/healthz", lambda: {"status": "ok", "version": app.version}, methods=["GET"])
-    for router in (users, preferences):
+    for router in (users, preferences, reviews):
         app.include_router(router, dependencies=[Depends(current_user)])
     member = [Depends(require_role("admin", "member"))]
     for router in (pipelines, jobs, models, datasets, deployments, system):

@@ -47,7 +47,7 @@ class JobBase(Spec):
     optional_roles: ClassVar[tuple[str, ...]] = ()
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$", description="unique in its pipeline")
-    inputs: dict[str, str] = Field({}, description="role -> name of an earlier job, or 'run:<job id>'")
+    inputs: dict[str, str] = Field({}, description="role -> name of an earlier job, 'run:<job id>' or 'dataset:<id>'")
     seed: int = 0
 
     @model_validator(mode="after")
@@ -280,7 +280,7 @@ class Recipe(Spec):
             if job.name in seen:
                 raise ValueError(f"two jobs are called '{job.name}'; names are unique in a recipe")
             for role, source in job.inputs.items():
-                if source not in seen and not source.startswith("run:"):
+                if source not in seen and not source.startswith(("run:", "dataset:")):
                     raise ValueError(
                         f"job '{job.name}': input '{role}' names '{source}', which is no earlier job of this recipe"
                     )
