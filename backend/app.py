@@ -12,6 +12,7 @@ from backend.datasets.routes import router as datasets
 from backend.deployments.publish import publish
 from backend.deployments.routes import router as deployments
 from backend.jobs.routes import router as jobs
+from backend.lineage.routes import router as lineage
 from backend.models.routes import router as models
 from backend.pipelines.routes import router as pipelines
 from backend.platform import Platform
@@ -51,6 +52,6 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (users, preferences, reviews):
         app.include_router(router, dependencies=[Depends(current_user)])
     member = [Depends(require_role("admin", "member"))]
-    for router in (pipelines, jobs, models, datasets, deployments, system):
+    for router in (pipelines, jobs, models, datasets, lineage, deployments, system):
         app.include_router(router, dependencies=member)
     return app
