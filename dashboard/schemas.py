@@ -96,11 +96,6 @@ class Artifact(Schema):
     bytes: int
 
 
-class Rows(Schema):
-    rows: tuple[dict[str, Any], ...]
-    total: int
-
-
 class BlindPair(Schema):
     """A pair to judge; `position` says which completion is where and goes back with the label, unread."""
 
