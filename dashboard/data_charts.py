@@ -33,7 +33,7 @@ def bar_rows(counts: Mapping[str, float]) -> list[dict[str, Any]]:
     ]
 
 
-def bar_chart(rows: Sequence[Mapping[str, Any]], unit: str) -> alt.LayerChart:
+def bar_chart(rows: Sequence[Mapping[str, Any]], unit: str) -> alt.LayerChart | alt.FacetChart:
     most = max(row["count"] for row in rows)
     base = alt.Chart(alt.InlineData(values=list(rows))).encode(
         y=alt.Y("name:N", sort=None, title=None, axis=alt.Axis(labelLimit=200, ticks=False, domain=False)),
@@ -42,8 +42,7 @@ def bar_chart(rows: Sequence[Mapping[str, Any]], unit: str) -> alt.LayerChart:
         tooltip=[alt.Tooltip("name:N", title=" "), alt.Tooltip("text:N", title=unit)],
     )
     texts = base.mark_text(align="left", dx=5).encode(text="text:N")
-    layered: alt.LayerChart = alt.layer(base.mark_bar(cornerRadius=2), texts).properties(height=BAR * len(rows) + 10)
-    return layered
+    return alt.layer(base.mark_bar(cornerRadius=2), texts).properties(height=BAR * len(rows) + 10)
 
 
 def histogram(lengths: Mapping[str, Sequence[float]]) -> None:

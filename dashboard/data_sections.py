@@ -1,6 +1,6 @@
 """The sections of a dataset's page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -10,7 +10,7 @@ from dashboard.data_charts import bars, histogram, wanted_and_reached
 from dashboard.data_schemas import Node
 from dashboard.lineage import mermaid
 from dashboard.login import client
-from dashboard.results import anything, text_of
+from dashboard.results import anything
 
 SOURCES_OF_TOKENS = ("text", "completion", "dialogue")
 
@@ -41,9 +41,8 @@ def dropped_examples(examples: Mapping[str, Any]) -> None:
         return
     rule = st.selectbox("Examples of what was dropped by", list(shown), width=420)
     for example in shown[rule]:
-        source = example.get("source", "") if isinstance(example, Mapping) else ""
-        st.caption(source)
-        st.code(text_of(example), language=None, wrap_lines=True, height=140)
+        st.caption(example["source"])
+        st.code(example["text"], language=None, wrap_lines=True)
 
 
 def skips(skipped: Mapping[str, int], examples: Mapping[str, Any]) -> None:
@@ -62,7 +61,10 @@ def charts(result: Mapping[str, Any]) -> None:
     if lengths := result.get("lengths"):
         histogram(lengths)
     groups = {
-        "Domains": ({domain: 100 * share for domain, share in result.get("shares", {}).items()}, "% of characters"),
+        "Domains": (
+            {domain: round(share * result["characters"]) for domain, share in result.get("shares", {}).items()},
+            "characters",
+        ),
         "Languages": (result.get("languages", {}), "characters"),
         "Sources": (result.get("sources", {}), "characters"),
         "Licences": (result.get("licenses", {}), "documents"),
@@ -108,19 +110,21 @@ def lineage_section(id: str) -> None:
     """The graph, and links to what is in it."""
     found = client().lineage(id)
     st.mermaid_chart(mermaid(found, id), alt="What this was made of and what used it")
-    made_of = {edge.source for edge in found.edges if edge.target == id}
-    used_by = {edge.target for edge in found.edges if edge.source == id}
+    made_of = {edge.source: edge.role for edge in found.edges if edge.target == id}
+    used_by = {edge.target: edge.role for edge in found.edges if edge.source == id}
     left, right = st.columns(2)
     with left:
-        links("Made of", [node for node in found.nodes if node.id in made_of])
+        links("Made of", found.nodes, made_of)
     with right:
-        links("Used by", [node for node in found.nodes if node.id in used_by])
+        links("Used by", found.nodes, used_by)
 
 
-def links(title: str, nodes: list[Node]) -> None:
+def links(title: str, nodes: Sequence[Node], roles: Mapping[str, str]) -> None:
+    """Each neighbour by its name, with the role in which the one is read by the other."""
     st.markdown(f"**{title}**")
-    if not nodes:
+    if not roles:
         st.caption("nothing")
     for node in nodes:
-        page = "views/datasets.py" if node.type == "dataset" else "views/run.py"
-        st.page_link(page, label=f"{node.name} · {node.kind}", query_params={"id": node.id})
+        if node.id in roles:
+            page = "views/datasets.py" if node.type == "dataset" else "views/run.py"
+            st.page_link(page, label=f"**{node.name}** · as {roles[node.id]}", query_params={"id": node.id})

@@ -1,6 +1,7 @@
 """What a job or dataset was made of and what used it, as the text of a Mermaid diagram. Imports no Streamlit."""
 
 from dashboard.data_schemas import Lineage, Node
+from dashboard.schemas import DATA_KINDS
 
 # Fill and text of each sort of node; the same in light and dark, since both stand on a coloured ground.
 COLOURS = {
@@ -10,7 +11,6 @@ COLOURS = {
     "other": "fill:#6b7378,color:#ffffff,stroke:#6b7378",
     "lost": "fill:#a33a3a,color:#ffffff,stroke:#a33a3a",
 }
-DATA = frozenset({"clean", "synthesize", "tokenize", "knowledge", "subset"})
 TRAINING = frozenset({"import", "sft", "reward", "dpo", "rlhf"})
 THIS = "stroke:#e0a800,stroke-width:4px"
 
@@ -20,7 +20,7 @@ def mermaid(lineage: Lineage, of: str) -> str:
     names = {node.id: f"n{number}" for number, node in enumerate(lineage.nodes)}
     lines = ["flowchart LR"]
     lines += [f'    {names[node.id]}["{label(node)}"]:::{sort_of(node)}' for node in lineage.nodes]
-    lines += [f"    {names[edge.source]} -->|{edge.role}| {names[edge.target]}" for edge in lineage.edges]
+    lines += [f"    {names[edge.source]} --> {names[edge.target]}" for edge in lineage.edges]
     lines += [f"    classDef {sort} {style}" for sort, style in COLOURS.items()]
     return "\n".join([*lines, f"    style {names[of]} {THIS}"])
 
@@ -37,4 +37,4 @@ def sort_of(node: Node) -> str:
         return "lost"
     if node.type == "dataset":
         return "dataset"
-    return "data" if node.kind in DATA else "training" if node.kind in TRAINING else "other"
+    return "data" if node.kind in DATA_KINDS else "training" if node.kind in TRAINING else "other"

@@ -41,6 +41,8 @@ def edit_form(problem: Mapping[str, Any]) -> dict[str, Any] | None:
             for name, height in TEXTS.items()
         }
         changed["answer"] = st.text_input("Answer", value=problem["answer"])
+        if "condition" in problem:
+            changed["condition"] = st.text_input("What the answer has to satisfy", value=problem["condition"])
         st.caption("Wrong answers; delete a row to leave one out.")
         wrong = st.data_editor(
             list(problem["distractors"]), num_rows="dynamic", hide_index=True, key=f"wrong-{problem['id']}"

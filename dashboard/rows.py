@@ -10,7 +10,7 @@ from dashboard.client import Asked
 from dashboard.data_schemas import Rows
 from dashboard.login import client
 
-PAGE_ROWS = 20
+PAGE_ROWS = 10
 CELL_CHARACTERS = 160
 Show = Callable[[Rows], None]
 
@@ -57,9 +57,8 @@ def by_search(owner: str, artifact: str, asked: Asked, show: Show) -> None:
     found = client().rows(owner, artifact, asked, places[-1], PAGE_ROWS)
     until = found.total if found.next is None else found.next
     st.caption(
-        f"{len(found.rows) or 'No'} row{'' if len(found.rows) == 1 else 's'} found between "
-        f"{formats.number(places[-1])} and {formats.number(until)} of {formats.number(found.total)}"
-        + ("" if found.next is None else "; what lies behind was not searched yet.")
+        f"Rows {formats.number(places[-1])} to {formats.number(until)} of {formats.number(found.total)} searched: "
+        f"{formats.number(len(found.rows))} found."
     )
     back, on, _ = st.columns([1, 1, 4])
     if back.button("Back", icon=":material/arrow_back:", disabled=len(places) == 1, width="stretch"):
@@ -75,7 +74,7 @@ def by_search(owner: str, artifact: str, asked: Asked, show: Show) -> None:
 def table(found: Rows) -> None:
     """Rows as a table of short cells; the one that is chosen stands below it in full."""
     cells = [
-        {"Row": number} | {formats.words(name): short(value) for name, value in row.items()}
+        {"Row": number} | {formats.words(name): short(row[name]) for name in sorted(row, key=lambda name: name == "id")}
         for number, row in zip(found.numbers, found.rows, strict=True)
     ]
     event = st.dataframe(

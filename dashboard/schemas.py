@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 JobState = Literal["waiting", "queued", "running", "succeeded", "failed", "cancelled"]
 ACTIVE: frozenset[str] = frozenset({"waiting", "queued", "running"})
+# Stages whose runs leave data rather than a network.
+DATA_KINDS: tuple[str, ...] = ("clean", "subset", "synthesize", "tokenize", "knowledge")
 Choice = Literal["left", "right", "tie", "both_bad", "skip"]
 
 

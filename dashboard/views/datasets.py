@@ -11,10 +11,9 @@ from dashboard.data_sections import charts, drops, lineage_section, mixture
 from dashboard.login import client
 from dashboard.problems import problem
 from dashboard.rows import preview, table
-from dashboard.schemas import Job
+from dashboard.schemas import DATA_KINDS, Job
 from dashboard.ui import badge, heading
 
-KINDS = ("clean", "subset", "synthesize", "tokenize", "knowledge")
 SPLITS = ("train", "rl", "heldout")
 DOMAINS = ("code", "science", "multilingual", "general")
 Section = Callable[[], None]
@@ -93,13 +92,14 @@ def dataset_page(dataset: Dataset) -> None:
 def all_data() -> None:
     """What jobs made, and what was frozen."""
     st.title("Datasets")
-    jobs = [job for job in client().jobs() if job.kind in KINDS]
+    jobs = [job for job in client().jobs() if job.kind in DATA_KINDS]
     if not jobs:
         st.info("No data yet. Start a pipeline first.", icon=":material/info:")
     for job in sorted(jobs, key=lambda job: -job.created)[:50]:
         name, state, when = st.columns([4, 2, 2], vertical_alignment="center")
         with name:
-            label = f"**{job.name}** · {job.kind} · {job.id[:8]}"
+            stage = "" if job.kind == job.name else f" · {job.kind}"
+            label = f"**{job.name}**{stage} · {job.id[:8]}"
             st.page_link("views/datasets.py", label=label, query_params={"id": job.id})
         with state:
             badge(job.state)

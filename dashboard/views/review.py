@@ -133,6 +133,8 @@ def rate(tally: Tally) -> str:
 
 def counts(summary: ReviewSummary) -> None:
     """Who decided what, of which families, and why problems were rejected."""
+    if not summary.reviewers:
+        st.caption("Nothing was decided yet.")
     for title, tallies in (("By person", summary.reviewers), ("By family", summary.families)):
         if tallies:
             st.markdown(f"**{title}**")
@@ -150,13 +152,10 @@ def tally_rows(tallies: Mapping[str, Tally]) -> list[dict[str, Any]]:
     ]
 
 
-def side(job: str, split: Split) -> None:
-    summary = client().review_summary(job)
+def side(job: str, split: Split, summary: ReviewSummary) -> None:
     progress(summary, split)
     with st.expander("Guidelines", icon=":material/rule:"):
         st.markdown(GUIDELINES)
-    with st.expander("Counts", icon=":material/bar_chart:"):
-        counts(summary)
     if current_user().role != "labeller":
         with st.expander("Freeze what was reviewed", icon=":material/ac_unit:"):
             freeze_form(job)
@@ -178,8 +177,11 @@ def page() -> None:
                 undo(*queue)
         else:
             review(item)
+    summary = client().review_summary(queue[0])
     with place:
-        side(*queue)
+        side(*queue, summary)
+    with main, st.expander("Counts", icon=":material/bar_chart:"):
+        counts(summary)
 
 
 if __name__ == "__main__":
