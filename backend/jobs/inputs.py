@@ -19,6 +19,7 @@ PRODUCERS: dict[str, frozenset[str]] = {
     "checkpoint": frozenset({"import", "sft", "dpo", "rlhf"}),
     "pairs": frozenset({"reward"}),
     "baseline": frozenset({"evaluate"}),
+    "evaluation": frozenset({"evaluate"}),
     "export": frozenset({"export"}),
 }
 

@@ -8,22 +8,12 @@ Nothing here shares code with the solvers that write.
 import ast
 import re
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from trainer.data.synthesis import conditions, expression
 from trainer.data.synthesis.conditions import answer_fault
 from trainer.data.synthesis.expression import Names, Unreadable, Value
 
-Reason = Literal[
-    "unreadable_solution",
-    "unreadable_step",
-    "unreadable_answer",
-    "no_steps",
-    "false_step",
-    "not_derived",
-    "wrong_answer",
-    "no_unique_answer",
-]
 _SOLUTION = re.compile(r"<think>(.+)</think>The answer is (.+)\.", re.DOTALL)
 _STEP_ENDS = re.compile(r";\s+|\n+|\.\s+|\.$")
 _RELATION = re.compile(r"(<=|>=|<|>|=)")
@@ -31,7 +21,9 @@ _NAME = re.compile(r"[A-Za-z]\d?")
 
 
 class Fault(NamedTuple):
-    reason: Reason
+    """Why something is not accepted, a name that is counted by; and the part of it that is at fault."""
+
+    reason: str
     where: str = ""
 
 

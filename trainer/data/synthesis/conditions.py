@@ -14,9 +14,11 @@ question it is:
 import ast
 import re
 from functools import lru_cache
+from itertools import combinations
 from typing import Literal
 
 import sympy
+from sympy.core.expr import Expr
 from sympy.polys.rings import PolyElement
 
 from trainer.data.synthesis import expression
@@ -94,7 +96,12 @@ def solution(condition: str) -> tuple[Value, ...] | None:
     for left, right in relations:
         unsolved = {node.id for side in (left, right) for node in ast.walk(side) if isinstance(node, ast.Name)}
         unsolved = (unsolved & set(wanted)) - set(known)
-        if isinstance(left, ast.Name) and left.id in unsolved and not _holds_name(right, left.id) and len(unsolved) == 1:
+        if (
+            isinstance(left, ast.Name)
+            and left.id in unsolved
+            and not _holds_name(right, left.id)
+            and len(unsolved) == 1
+        ):
             known[left.id] = value(right, known)
         elif len(unsolved) == 1:
             (name,) = unsolved
@@ -151,14 +158,20 @@ def _linear_pair(relations: list[tuple[ast.expr, ...]], wanted: tuple[str, ...])
 
 
 def _roots_fault(answer: str, condition: str) -> Fault | None:
-    """The members are roots, and as many as the polynomial has: it is their product, each as often as it occurs."""
+    """The polynomial is the product of x - r over the members, each once, or of one member so often as its degree."""
     left, right = map(value, _sides(condition))
-    polynomial = sympy.Poly(expression.as_expression(left - right), sympy.Symbol("x"))
-    members = [expression.as_expression(member) for member in parts(answer)]
-    for number, member in enumerate(members):
-        if any(same(member, other) for other in members[:number]) or not same(polynomial.eval(member), sympy.S.Zero):
-            return "wrong_answer"
-    return None if len(members) == polynomial.sqf_part().degree() else "wrong_answer"
+    polynomial, members = left - right, parts(answer)
+    if not isinstance(polynomial, PolyElement):
+        return "unreadable_answer"
+    x, degree = RING.gens[0], polynomial.degree()
+    if len(members) not in (1, degree) or any(same(*pair) for pair in combinations(members, 2)):
+        return "wrong_answer"
+    product: Value = RING(polynomial.LC)
+    for member in members if len(members) == degree else members * degree:
+        if isinstance(member, Expr):
+            product, x = expression.as_expression(product), expression.as_expression(x)
+        product = product * (x - member)
+    return None if same(product, polynomial) else "wrong_answer"
 
 
 def _antiderivative_fault(answer: str, condition: str) -> Fault | None:

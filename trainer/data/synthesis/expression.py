@@ -28,7 +28,7 @@ _FUNCTIONS = {name: getattr(sympy, name) for name in ("sqrt", "sin", "cos", "tan
 _LONGEST, _LARGEST_EXPONENT, _LARGEST_FACTORIAL = 400, 80, 200
 _MOST_BITS, _LARGEST_DEGREE = 4_000, 12  # of a power; the degree in more than one variable
 _LARGEST_FACTORISED = 10**12
-_DIGITS = 40  # that decide whether two values differ
+_DIGITS, _SMALLEST = 30, 1e-15  # that decide whether two values differ
 
 Value = Any  # a rational of QQ, a PolyElement of RING or a SymPy expression
 Names = Mapping[str, "Value | ast.expr"]  # a value, or the formula that a name stands for
@@ -152,18 +152,19 @@ def same(left: Value, right: Value) -> bool:
     if not isinstance(left, Expr) and not isinstance(right, Expr):
         return bool(left == right)
     difference = as_expression(left) - as_expression(right)
-    if difference == 0 or sympy.expand(difference) == 0:
+    if difference == 0:
         return True
     if difference.has(sympy.zoo, sympy.nan, sympy.oo) or _differs(difference):
         return False
-    return bool(sympy.simplify(difference) == 0)
+    return bool(sympy.expand(difference) == 0 or sympy.simplify(difference) == 0)
 
 
 def _differs(difference: Expr) -> bool:
     """Whether a value is told from zero by its digits, the names in it put at some point."""
-    point = {name: sympy.Rational(7 + 2 * index, 11) for index, name in enumerate(sorted(difference.free_symbols, key=str))}
-    found = sympy.Abs(difference.subs(point)).evalf(_DIGITS)
-    return bool(found.is_Float and found > sympy.Float(10) ** (-_DIGITS // 2))
+    names = sorted(difference.free_symbols, key=str)
+    point = {name: sympy.Rational(7 + 2 * index, 11) for index, name in enumerate(names)}
+    found = difference.evalf(_DIGITS, subs=point)
+    return bool(found.is_number and abs(complex(found)) > _SMALLEST)
 
 
 def as_expression(found: Value) -> Expr:
@@ -196,7 +197,7 @@ def _polynomial(node: ast.expr, names: Names) -> Value:
 
 def _named(name: str, names: Names, evaluate: Callable[[ast.expr, Names], Value], free: Mapping[str, Value]) -> Value:
     known = names.get(name)
-    if isinstance(known, ast.AST):
+    if isinstance(known, ast.expr):
         return evaluate(known, names)
     if known is not None:
         if isinstance(known, Expr) and evaluate is _polynomial:
@@ -250,13 +251,13 @@ def _power(base: Value, exponent: int) -> Value:
 
 def _small(base: PolyElement, exponent: int) -> bool:
     degrees = [degree for degree in base.degrees() if degree > 0]
-    return sum(degrees) * abs(exponent) <= (_LARGEST_EXPONENT if len(degrees) == 1 else _LARGEST_DEGREE)
+    return bool(sum(degrees) * abs(exponent) <= (_LARGEST_EXPONENT if len(degrees) == 1 else _LARGEST_DEGREE))
 
 
 def _called(function: str, arguments: list[ast.expr], names: Names) -> Value:
     """A name of the working at a value, a product such as `x(x + 1)`, or a function of numbers or polynomials."""
     defined = names.get(function)
-    if isinstance(defined, ast.AST) and len(arguments) == 1:
+    if isinstance(defined, ast.expr) and len(arguments) == 1:
         return _polynomial(defined, {**names, "x": _polynomial(arguments[0], names)})
     if function == "diff" and arguments:
         free = {name: known for name, known in names.items() if name != "x"}
@@ -294,7 +295,7 @@ def _factorial(count: int) -> int:
 
 
 def _choose(total: int, chosen: int) -> int:
-    if not 0 <= chosen or not 0 <= total <= _LARGEST_FACTORIAL:
+    if not chosen >= 0 or not 0 <= total <= _LARGEST_FACTORIAL:
         raise Unreadable(f"C({total}, {chosen}) cannot be checked")
     return math.comb(total, chosen)
 
@@ -323,16 +324,6 @@ def _limit(numerator: PolyElement, denominator: PolyElement, at: PolyElement) ->
     return quotient.compose(_X, at)
 
 
-_OF_NUMBERS: dict[str, Callable[..., int]] = {
-    "C": _choose, "factorial": _factorial, "gcd": math.gcd, "lcm": math.lcm, "base": _in_base,
-    "divisors": _divisors, "inverse": lambda a, m: int(sympy.mod_inverse(a, m)),
-}  # fmt: skip
-_OF_POLYNOMIALS: dict[str, Callable[..., Value]] = {
-    "coefficient": _coefficient, "limit": _limit, "remainder": lambda left, right: left.rem(right),
-    "integral": lambda f, low, high: _definite(f, low, high),
-}  # fmt: skip
-
-
 def _definite(f: PolyElement, low: PolyElement, high: PolyElement) -> Value:
     """The integral of a polynomial in x."""
     total = RING(0)
@@ -340,6 +331,16 @@ def _definite(f: PolyElement, low: PolyElement, high: PolyElement) -> Value:
         raised = (monomial[0] + 1, *monomial[1:])
         total += RING({raised: coefficient / raised[0]})
     return total.compose(_X, high) - total.compose(_X, low)
+
+
+_OF_NUMBERS: dict[str, Callable[..., int]] = {
+    "C": _choose, "factorial": _factorial, "gcd": math.gcd, "lcm": math.lcm, "base": _in_base,
+    "divisors": _divisors, "inverse": lambda a, m: int(sympy.mod_inverse(a, m)),
+}  # fmt: skip
+_OF_POLYNOMIALS: dict[str, Callable[..., Value]] = {
+    "coefficient": _coefficient, "limit": _limit, "remainder": lambda left, right: left.rem(right),
+    "integral": _definite,
+}  # fmt: skip
 
 
 # -- everything else -------------------------------------------------------------------------------------------------
@@ -387,7 +388,7 @@ def _combined_expressions(operator: ast.operator, left: Expr, right: Expr) -> Ex
 
 def _called_expression(function: str, argument: ast.expr, names: Names) -> Expr:
     defined = names.get(function)
-    if isinstance(defined, ast.AST):
+    if isinstance(defined, ast.expr):
         return _expression(defined, {**names, "x": _expression(argument, names)})
     if function == "diff":
         free = {name: known for name, known in names.items() if name != "x"}

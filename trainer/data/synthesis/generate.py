@@ -33,8 +33,8 @@ class Generator:
     """
 
     def __init__(self, families: Sequence[str], levels: Sequence[int], seed: int, heldout_wordings: int = 0) -> None:
-        self.families = _chosen(families, levels)
-        self.levels = {family.name: [level for level in levels if level in family.levels] for family in self.families}
+        chosen = _chosen(families, levels)
+        self.levels = {family.name: [level for level in levels if level in family.levels] for family in chosen}
         self.seed = seed
         self.heldout_wordings = heldout_wordings
         self.rejected: Counter[str] = Counter()
@@ -46,9 +46,7 @@ class Generator:
         Raises:
             ValueError: a family has too few different problems, naming it.
         """
-        streams = {
-            family.name: self.of_family(family.name, split, cycle(self.levels[family.name])) for family in self.families
-        }
+        streams = {name: self.of_family(name, split, cycle(levels)) for name, levels in self.levels.items()}
         for name in islice(cycle(streams), count):
             yield next(streams[name])
 

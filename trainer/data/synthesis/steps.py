@@ -50,8 +50,9 @@ class Trace:
         try:
             found = expression.number(formula)
         except expression.Unreadable as error:
-            assert self.mistake or self.slip[1], f"a right solution cannot be calculated: {error}"
-            raise CannotGoOn from error
+            if self.mistake or self.slip[1]:
+                raise CannotGoOn from error
+            raise
         if self.calculations == self.slip[0]:
             found += self.slip[1]
         self.calculations += 1

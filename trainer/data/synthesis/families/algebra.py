@@ -297,9 +297,11 @@ def change_left(rng: Random, level: int) -> Exercise:
     wordings = (
         f"Ann has {paid} dollars. She buys {a} {one} at {p} dollars each and {b} {other} at {q} dollars each. How many "
         "dollars are left?",
-        f"With {paid} dollars you buy {a} {one} for {p} dollars each and {b} {other} for {q} dollars each. What is left?",
-        f"Ben pays with {paid} dollars for {a} {one} costing {p} dollars each and {b} {other} costing {q} dollars each. "
+        f"With {paid} dollars you buy {a} {one} for {p} dollars each and {b} {other} for {q} each. How much is left?",
+        f"Ben pays with {paid} dollars for {a} {one} costing {p} dollars each and {b} {other} costing {q} each. "
         "How much change does he get?",
         f"From {paid} dollars, {a} {one} at {p} each and {b} {other} at {q} each are paid. How many dollars remain?",
     )
-    return Exercise(wordings, f"x + {a}*{p} + {b}*{q} = {paid}", solve, ("wrong_operation", "dropped_term", "sign_slip"))
+    return Exercise(
+        wordings, f"x + {a}*{p} + {b}*{q} = {paid}", solve, ("wrong_operation", "dropped_term", "sign_slip")
+    )

@@ -4,7 +4,7 @@ from fractions import Fraction
 from random import Random
 
 from trainer.data.synthesis.families.registry import family
-from trainer.data.synthesis.families.writing import inner, other_than_zero, root, signed, times_pi
+from trainer.data.synthesis.families.writing import inner, root, signed, times_pi
 from trainer.data.synthesis.steps import CannotGoOn, Exercise, Trace
 
 Point = tuple[int, int]

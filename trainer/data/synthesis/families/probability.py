@@ -33,9 +33,9 @@ def both_drawn(rng: Random, level: int) -> Exercise:
         return str(trace.calculate(joiner.join(parts), "x"))
 
     wordings = (
-        f"A bag holds {wanted} {colour} and {others} {other} balls. {word.capitalize()} are drawn without putting back. "
+        f"A bag holds {wanted} {colour} and {others} {other} balls. {word.capitalize()} are drawn and not put back. "
         f"What is the probability that all are {colour}?",
-        f"From {wanted} {colour} and {others} {other} marbles {word} are taken at once. How likely are only {colour} ones?",
+        f"From {wanted} {colour} and {others} {other} marbles {word} are taken at once. How likely are all {colour}?",
         f"There are {wanted} {colour} and {others} {other} cards. You take {word} at random. Find the probability of "
         f"{word} {colour} cards.",
         f"A box has {wanted} {colour} and {others} {other} socks. {word.capitalize()} are picked blindly. What is the "
@@ -61,7 +61,7 @@ def exactly_so_many(rng: Random, level: int) -> Exercise:
         return str(trace.calculate(whole, "x"))
 
     wordings = (
-        f"A try succeeds with probability {chance}. What is the probability of exactly {hits} successes in {tries} tries?",
+        f"A try succeeds with probability {chance}. How probable are exactly {hits} successes in {tries} tries?",
         f"You spin {tries} times and win each time with probability {chance}. How likely are exactly {hits} wins?",
         f"Each of {tries} seeds sprouts with probability {chance}. Find the probability that exactly {hits} sprout.",
         f"An event of probability {chance} is tried {tries} times. What is the chance that it happens exactly {hits} "
@@ -153,14 +153,14 @@ def positive_test(rng: Random, level: int) -> Exercise:
         return str(trace.calculate(whole, "x"))
 
     wordings = (
-        f"A part is faulty with probability {rare}. A test flags faulty parts with probability {found} and good ones with "
-        f"probability {false}. A part is flagged. How likely is it faulty?",
+        f"A part is faulty with probability {rare}. A test flags faulty parts with probability {found} and good "
+        f"ones with probability {false}. A part is flagged. How likely is it faulty?",
         f"Mail is spam with probability {rare}. A filter stops spam with probability {found} and other mail with "
         f"probability {false}. What is the probability that stopped mail is spam?",
-        f"An illness has probability {rare}. A test is positive with probability {found} for the ill and {false} for the "
-        "healthy. Given a positive test, what is the probability of illness?",
-        f"It rains with probability {rare}. The forecast says rain with probability {found} if it will rain and {false} "
-        "if not. It says rain. How likely is rain?",
+        f"An illness has probability {rare}. A test is positive with probability {found} for the ill and {false} for "
+        "the healthy. Given a positive test, what is the probability of illness?",
+        f"It rains with probability {rare}. The forecast says rain with probability {found} if it will rain and "
+        f"{false} if not. It says rain. How likely is rain?",
     )
     condition = f"x*(({rare})*({found}) + (1 - {rare})*({false})) = ({rare})*({found})"
     return Exercise(wordings, condition, solve, ("dropped_term", "wrong_formula", "swapped_operands"))
