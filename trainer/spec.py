@@ -21,6 +21,7 @@ from trainer.job_settings import RuleSettings as RuleSettings
 from trainer.job_settings import Share as Share
 from trainer.job_settings import SpecialistSettings as SpecialistSettings
 from trainer.job_settings import SyntaxPenalty as SyntaxPenalty
+from trainer.job_settings import TeacherSettings as TeacherSettings
 from trainer.job_settings import TrtllmSettings as TrtllmSettings
 from trainer.model.config import ModelConfig
 from trainer.model.presets import from_preset
@@ -71,12 +72,23 @@ class CleanSpec(JobBase):
 
 
 class SynthesizeSpec(JobBase):
+    """`evaluation`, an evaluate job, says where a network is weak: of that more is drawn for training."""
+
+    optional_roles: ClassVar[tuple[str, ...]] = ("evaluation",)
     kind: Literal["synthesize"] = "synthesize"
     families: tuple[str, ...] = Field((), description="empty: every family there is")
     levels: tuple[int, ...] = (1, 2)
     train: int = Field(20_000, gt=0, description="problems with solutions, for SFT and pairs")
     rl: int = Field(20_000, ge=0, description="problems with answers only, for reinforcement learning")
     heldout: int = Field(500, gt=0, description="for evaluation; disjoint from both by hash")
+    heldout_wordings: int = Field(
+        0, ge=0, le=2, description="of each family's wordings, so many are kept for evaluation, which has no others"
+    )
+    adaptive_floor: Share = Field(
+        0.2, description="with an evaluation: share spread evenly; the rest goes where the network is weak"
+    )
+    teacher: TeacherSettings | None = Field(None, description="writes the solutions to train on, instead of the solver")
+    processes: int | None = Field(None, gt=0, description="to generate with; by default one a core for large jobs")
 
 
 class ImportSpec(JobBase):

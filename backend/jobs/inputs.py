@@ -20,6 +20,7 @@ PRODUCERS: dict[str, frozenset[str]] = {
     "checkpoint": frozenset({"import", "sft", "dpo", "rlhf"}),
     "pairs": frozenset({"reward"}),
     "baseline": frozenset({"evaluate"}),
+    "evaluation": frozenset({"evaluate"}),
     "export": frozenset({"export"}),
 }
 # Role -> kind of frozen dataset that can stand in for a job.
