@@ -11,12 +11,38 @@ from dashboard import formats
 # A star or an underscore between two characters is meant as such; in Markdown it would begin emphasis.
 MEANT = re.compile(r"(?<=[\w)\]])([*_])(?=[\w(\[])")
 LATEX = re.compile(r"(\$\$.+?\$\$|\$[^$\n]+\$)", re.DOTALL)
+WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+# How formulas are written in problems, and in LaTeX.
+OPERATORS = {
+    "mod": r"\bmod ", "gcd": r"\gcd", "lcm": r"\operatorname{lcm}", "*": r"\cdot ", ">=": r"\ge ", "<=": r"\le ",
+}  # fmt: skip
+OPERATOR = re.compile("|".join(re.escape(written) for written in OPERATORS))
+EXPONENT = re.compile(r"\^(-?\d+|\([^()]*\))")
 
 
 def readable(text: str) -> str:
-    """Markdown with LaTeX between dollars as it is, and plain arithmetic outside of it protected."""
+    """Markdown that shows a text as it is written, but LaTeX between dollars typeset."""
     parts = LATEX.split(text)
-    return "".join(part if index % 2 else MEANT.sub(r"\\\1", part) for index, part in enumerate(parts))
+    return "".join(
+        part if index % 2 else MEANT.sub(r"\\\1", part.replace("\\", "\\\\")) for index, part in enumerate(parts)
+    )
+
+
+def typeset(text: str) -> str:
+    """Markdown of formulas, each between semicolons on a line of its own; anything else as it is written."""
+    formulas = text.removesuffix(".").split("; ")
+    if "$" in text or not all(map(is_formula, formulas)):
+        return readable(text)
+    return "\n\n".join(f"${latex(formula)}$" for formula in formulas)
+
+
+def is_formula(text: str) -> bool:
+    """Whether there is no word in it but names of operators."""
+    return bool(text) and set(WORD.findall(text)) <= OPERATORS.keys()
+
+
+def latex(formula: str) -> str:
+    return EXPONENT.sub(r"^{\1}", OPERATOR.sub(lambda found: OPERATORS[found[0]], formula))
 
 
 def problem(shown: Mapping[str, Any]) -> None:
@@ -24,7 +50,7 @@ def problem(shown: Mapping[str, Any]) -> None:
     st.caption(f"{formats.words(str(shown['family']))} · level {shown['level']}")
     st.markdown(f"#### {readable(shown['prompt'])}")
     solution(str(shown.get("solution") or ""))
-    st.markdown(f"**Answer** &nbsp; `{shown['answer']}`")
+    st.markdown(f"**Answer** &nbsp; {typeset(shown['answer'])}")
     if found := shown.get("distractors"):
         distractors(found)
 
@@ -38,7 +64,7 @@ def solution(text: str) -> None:
     if thought:
         with st.container(border=True):
             st.caption("Thinking")
-            st.markdown(readable(thought))
+            st.markdown(typeset(thought))
     st.markdown(readable(said))
 
 
@@ -48,5 +74,5 @@ def distractors(found: Sequence[Mapping[str, Any]]) -> None:
     for item in found:
         mistake, answer, text = st.columns([1.2, 1, 4], vertical_alignment="center")
         mistake.badge(formats.words(str(item["mistake"])), color="orange")
-        answer.markdown(f"`{item['answer']}`")
+        answer.markdown(typeset(item["answer"]))
         text.caption(readable(" ".join(" ".join(formats.split_think(str(item["solution"]))).split())))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dashboard.data_charts import MOST_BARS, bar_rows, histogram_rows
 from dashboard.data_schemas import Lineage, PackedRow
 from dashboard.lineage import mermaid
-from dashboard.problems import readable
+from dashboard.problems import readable, typeset
 from dashboard.xray import row_html, share_counted
 from tests.dashboard.contract_data import LINEAGE, PACKED
 
@@ -97,8 +97,26 @@ def test_bins_are_named_by_their_edges(bounds: list[float], counts: list[int], n
         ("f_a(x)*2", r"f\_a(x)\*2"),
         ("**bold** and _this_", "**bold** and _this_"),
         ("$a_1*b_2$ is 3*4", r"$a_1*b_2$ is 3\*4"),
+        (r"is \{2, 3\}", r"is \\{2, 3\\}"),
         ("$$x_1*y_1\n+z$$ 2*3", "$$x_1*y_1\n+z$$ 2\\*3"),
     ],
 )
 def test_arithmetic_stays_and_latex_is_left_alone(text: str, shown: str) -> None:
     assert readable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("D = 1*2 - 4 = -2; x = 2^10.", "$D = 1\\cdot 2 - 4 = -2$\n\n$x = 2^{10}$"),
+        (r"\{8, 7\}", r"$\{8, 7\}$"),
+        ("18 mod 6 = 0; gcd(18, 6) = 6.", r"$18 \bmod  6 = 0$" + "\n\n" + r"$\gcd(18, 6) = 6$"),
+        ("(1 - q)^(4 - 2) >= 0", r"$(1 - q)^{(4 - 2)} \ge  0$"),
+        (r"10x^3\sin(8x)", r"$10x^{3}\sin(8x)$"),
+        ("31*6: 1*6=6, write 6 carry 0.", r"31\*6: 1\*6=6, write 6 carry 0."),
+        ("so $x = 2$; done", "so $x = 2$; done"),
+        ("", ""),
+    ],
+)
+def test_formulas_are_typeset_and_words_are_not(text: str, shown: str) -> None:
+    assert typeset(text) == shown
