@@ -21,11 +21,13 @@ _BLOCKS = frozenset(
     {"address", "article", "blockquote", "caption", "dd", "div", "dl", "dt", "figcaption", "figure", "h1", "h2", "h3",
      "h4", "h5", "h6", "header", "hr", "li", "main", "ol", "p", "pre", "section", "summary", "table", "title", "ul"}
 )  # fmt: skip
+_HOLD_NO_TEXT = frozenset({"table", "thead", "tbody", "tfoot", "tr", "ul", "ol", "dl"})  # between them is layout
 _CHARSET = re.compile(rb"charset\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECASE)
 _UNCLOSED = "p|li|t[rdh]|d[td]|br|wbr|hr|img|input|meta|link|option|source|col|area"
 _TAGS = re.compile(rf"<(/?)(?!(?:{_UNCLOSED})\b)[a-z][\w-]*[^>]*?(/?)>", re.IGNORECASE)
 _DEEPEST = 2_000  # elements in one another; the parser takes time that grows with its square
-_PARAGRAPHS = re.compile(r"[ \t]*\n[ \t]*(?:\n\s*)+")
+_BLANK_ENDS = re.compile(r"[ \t]+(?=\n)")
+_BLANK_LINES = re.compile(r"\n{3,}")
 # pypdf meets a broken file with whatever its parts raise, so this names what they do.
 _BROKEN_PDF = (
     PyPdfError, ArithmeticError, AttributeError, AssertionError, EOFError, LookupError, NotImplementedError,
@@ -64,7 +66,7 @@ def html_text(html: str) -> str:
     parts = [title.text(deep=True), "\n\n"] if title is not None else []
     if parser.body is not None:
         parts += _parts(parser.body)
-    return _PARAGRAPHS.sub("\n\n", "".join(parts)).strip()
+    return _BLANK_LINES.sub("\n\n", _BLANK_ENDS.sub("", "".join(parts))).strip()
 
 
 def html_licence(html: str) -> str:
@@ -85,19 +87,19 @@ def _depth(html: str) -> int:
 def _parts(root: LexborNode) -> Iterator[str]:
     """Walks the tree with a stack of its own: a page may be deeper than Python's."""
     stack: list[tuple[LexborNode | str, bool]] = [(root, False)]
+    last = "\n"
     while stack:
         item, preformatted = stack.pop()
-        if isinstance(item, str):
-            yield item
-            continue
-        replaced = _replaced(item, preformatted)
-        if replaced is not None:
-            yield replaced
-            continue
-        yield _before(item)
-        stack.append((_after(item), False))
-        within = preformatted or item.tag == "pre"
-        stack.extend((child, within) for child in reversed(list(_children(item))))
+        text = item if isinstance(item, str) else _replaced(item, preformatted)
+        if text is None:
+            assert not isinstance(item, str)
+            text, within = _before(item), preformatted or item.tag == "pre"
+            stack.append((_after(item), within))
+            stack.extend((child, within) for child in reversed(list(_children(item))))
+        # White space at the beginning of a line is the page's own, but for what is preformatted.
+        text = text if preformatted or not last.endswith("\n") else text.lstrip(" ")
+        last = text or last
+        yield text
 
 
 def _children(node: LexborNode) -> Iterator[LexborNode]:
@@ -112,6 +114,8 @@ def _replaced(node: LexborNode, preformatted: bool) -> str | None:
     tag = node.tag
     if tag == "-text":
         text = node.text(deep=False)
+        if node.parent is not None and node.parent.tag in _HOLD_NO_TEXT:
+            return text.strip()
         return text if preformatted else re.sub(r"\s+", " ", text)
     if tag == "math" or (tag == "script" and str(node.attributes.get("type")).startswith("math/tex")):
         return _formula(node)

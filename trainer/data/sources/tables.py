@@ -141,7 +141,9 @@ def read_parquet(
             sizes = row_groups(table)
             for group in range(len(sizes)) if groups is None else groups:
                 yield from _group(table, group, sum(sizes[:group]) + 1, name, rows, license)
-    except (pyarrow.ArrowException, pyarrow.ArrowInvalid) as error:
+    except (pyarrow.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise  # the system's, not the reader's
         raise Unreadable("damaged table", " ".join(str(error).split())) from error
 
 

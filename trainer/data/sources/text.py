@@ -62,14 +62,19 @@ class Utf8(io.RawIOBase):
     """A stream of text in UTF-16 or UTF-32, in UTF-8: only there does a byte of a newline end a line."""
 
     def __init__(self, stream: BinaryIO, encoding: str) -> None:
-        self._text = io.TextIOWrapper(stream, encoding=encoding, errors="replace", newline="")
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
         self._rest = b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
-        self._rest = self._rest or self._text.read(BLOCK).encode("utf-8", errors="replace")
+        while not self._rest:
+            data = self._stream.read(BLOCK)
+            self._rest = self._decoder.decode(data, final=not data).encode("utf-8", errors="replace")
+            if not data:
+                break
         taken, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
         buffer[: len(taken)] = taken
         return len(taken)
