@@ -20,6 +20,7 @@ from backend.reaper import BACKEND_DUTIES, Ticker
 from backend.schema import migrate
 from backend.settings import Settings
 from backend.system.routes import router as system
+from backend.uploads.routes import router as uploads
 from backend.users.routes import router as users
 from backend.version import version
 
@@ -50,6 +51,6 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (users, preferences):
         app.include_router(router, dependencies=[Depends(current_user)])
     member = [Depends(require_role("admin", "member"))]
-    for router in (pipelines, jobs, models, datasets, deployments, system):
+    for router in (pipelines, jobs, models, datasets, uploads, deployments, system):
         app.include_router(router, dependencies=member)
     return app

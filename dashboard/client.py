@@ -5,7 +5,7 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from functools import cache
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -29,6 +29,7 @@ from dashboard.schemas import (
     Sampling,
     System,
     Token,
+    Upload,
     Usage,
     User,
 )
@@ -37,6 +38,7 @@ from trainer.spec import Recipe
 Shape = TypeVar("Shape")
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 PREVIEW_BYTES = 200_000
+UPLOAD_PART_BYTES = 8 * 2**20
 
 
 class ClientError(Exception):
@@ -195,6 +197,34 @@ class Client:
     def rows(self, id: str, artifact: str, offset: int, limit: int, search: str) -> Rows:
         query: dict[str, str | int] = {"artifact": artifact, "offset": offset, "limit": limit, "search": search}
         return self.backend.ask(Rows, "GET", f"/jobs/{id}/rows", params=query)
+
+    # -- uploads -----------------------------------------------------------------------------------------------------
+
+    def uploads(self) -> list[Upload]:
+        """Newest first."""
+        return self.backend.ask(list[Upload], "GET", "/uploads")
+
+    def upload(self, name: str, size: int, file: IO[bytes]) -> Generator[Upload]:
+        """Send a file of so many bytes, a part at a time; yields how far it has come after each.
+
+        What breaks off is whole up to there: `resume_upload` goes on with it.
+        """
+        created: Upload = self.backend.ask(Upload, "POST", "/uploads", json={"name": name, "bytes": size})
+        yield from self.resume_upload(created, file)
+
+    def resume_upload(self, upload: Upload, file: IO[bytes]) -> Generator[Upload]:
+        """Send what is missing of an upload from the file it is of."""
+        file.seek(upload.received)
+        while not upload.whole:
+            part = file.read(UPLOAD_PART_BYTES)
+            if not part:
+                raise ClientError(f"The file ends before the {upload.bytes} bytes that '{upload.name}' has.")
+            path = f"/uploads/{upload.id}"
+            upload = self.backend.ask(Upload, "PUT", path, params={"offset": upload.received}, content=part)
+            yield upload
+
+    def delete_upload(self, id: str) -> None:
+        self.backend.request("DELETE", f"/uploads/{id}")
 
     # -- preferences -------------------------------------------------------------------------------------------------
 
