@@ -22,6 +22,7 @@ from backend.reviews.routes import router as reviews
 from backend.schema import migrate
 from backend.settings import Settings
 from backend.system.routes import router as system
+from backend.uploads.routes import router as uploads
 from backend.users.routes import router as users
 from backend.version import version
 
@@ -52,6 +53,6 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (users, preferences, reviews):
         app.include_router(router, dependencies=[Depends(current_user)])
     member = [Depends(require_role("admin", "member"))]
-    for router in (pipelines, jobs, models, datasets, lineage, deployments, system):
+    for router in (pipelines, jobs, models, datasets, lineage, uploads, deployments, system):
         app.include_router(router, dependencies=member)
     return app

@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     reap_seconds: float = Field(5.0, gt=0, description="time between two looks for lost jobs")
     stop_seconds: float = Field(60.0, gt=0, description="time a job has to save and exit before it is killed")
     deploy_seconds: float = Field(180.0, gt=0, description="time serving has to load a deployment")
+    upload_megabytes: int = Field(10_000, gt=0, description="largest file that may be uploaded")
     trainer_command: tuple[str, ...] = Field(
         (sys.executable, "-m", "trainer", "run"), description="starts a trainer process; the run folder is appended"
     )
@@ -58,6 +59,10 @@ class Settings(BaseSettings):
     @property
     def store(self) -> Path:
         return Path(self.store_url.removeprefix("file://")).expanduser().absolute()
+
+    @property
+    def uploads(self) -> Path:
+        return self.home / "uploads"
 
     @property
     def queue(self) -> str:

@@ -1,27 +1,15 @@
-"""The one file that speaks HTTP: the backend's routes, and serving's public endpoint."""
+"""What pages ask for: the backend's routes, and serving's public endpoint."""
 
 import json
 import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeVar
+from typing import IO, Any
 
-import httpx
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
-from dashboard.data_schemas import (
-    Dataset,
-    Decision,
-    Lineage,
-    PackedRow,
-    ReviewItem,
-    ReviewQueue,
-    ReviewSummary,
-    Rows,
-    Split,
-)
+from dashboard.data_client import Asked as Asked
+from dashboard.data_client import DataClient
 from dashboard.schemas import (
     Artifact,
     BlindPair,
@@ -40,113 +28,19 @@ from dashboard.schemas import (
     Sampling,
     System,
     Token,
+    Upload,
     Usage,
     User,
 )
+from dashboard.service import ClientError as ClientError
+from dashboard.service import Service
 from trainer.spec import Recipe
 
-Shape = TypeVar("Shape")
-TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 PREVIEW_BYTES = 200_000
-# These start a process that loads the trainer's code first.
-INSPECT_TIMEOUT = httpx.Timeout(90.0, connect=5.0)
+UPLOAD_PART_BYTES = 8 * 2**20
 
 
-class ClientError(Exception):
-    """A request that did not work, as a sentence for people. `status` is None when nobody answered."""
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Which rows: with a value that contains `search`, and with these values of fields."""
-
-    search: str = ""
-    where: tuple[tuple[str, str], ...] = ()
-
-
-@cache
-def _http() -> httpx.Client:
-    # The two services are the platform's own; a proxy meant for the internet would not reach them.
-    return httpx.Client(timeout=TIMEOUT, trust_env=False)
-
-
-def error_sentence(response: httpx.Response) -> str:
-    """The `error.message` both services answer with, or the status where something else answered."""
-    try:
-        message = response.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        address = response.request.url
-        return f"{address.scheme}://{address.netloc.decode()} answered {response.status_code} {response.reason_phrase}"
-    return str(message)
-
-
-class Service:
-    """One address spoken to with one key."""
-
-    def __init__(self, name: str, url: str, key: str) -> None:
-        self.name, self.url = name, url
-        self._headers = {"Authorization": f"Bearer {key}"}
-
-    def unreachable(self, error: httpx.TransportError) -> ClientError:
-        if isinstance(error, httpx.TimeoutException):
-            return ClientError(f"The {self.name} at {self.url} did not answer in time; try again in a moment.")
-        return ClientError(f"The {self.name} at {self.url} cannot be reached; is it running?")
-
-    def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        """Send a request.
-
-        Raises:
-            ClientError: nobody answered, or the answer is an error.
-        """
-        try:
-            response = _http().request(method, self.url + path, headers=self._headers, **arguments)
-        except httpx.TransportError as error:
-            raise self.unreachable(error) from error
-        if response.is_error:
-            raise ClientError(error_sentence(response), response.status_code)
-        return response
-
-    def ask(self, shape: type[Shape] | Any, method: str, path: str, **arguments: Any) -> Shape:
-        """Send a request and parse its JSON answer as `shape`.
-
-        Raises:
-            ClientError: as `request`, or the answer has another shape.
-        """
-        response = self.request(method, path, **arguments)
-        try:
-            parsed: Shape = TypeAdapter(shape).validate_json(response.content)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "answer"
-            raise ClientError(
-                f"The {self.name} at {self.url} answered {method} {path} in a shape this dashboard does not know "
-                f"({place}: {first['msg']}); are both of the same version?"
-            ) from error
-        return parsed
-
-    def stream(self, path: str, body: Mapping[str, Any]) -> Generator[str]:
-        """POST and yield the data of each server-sent event; closing the iterator closes the connection.
-
-        Raises:
-            ClientError: nobody answered, the connection broke, or the answer is an error.
-        """
-        try:
-            with _http().stream("POST", self.url + path, headers=self._headers, json=body) as response:
-                if response.is_error:
-                    response.read()
-                    raise ClientError(error_sentence(response), response.status_code)
-                for line in response.iter_lines():
-                    if line.startswith("data:"):
-                        yield line.removeprefix("data:").strip()
-        except httpx.TransportError as error:
-            raise self.unreachable(error) from error
-
-
-class Client:
+class Client(DataClient):
     """Everything a page may ask for, as the user of one API key."""
 
     def __init__(self, backend_url: str, serving_url: str, key: str) -> None:
@@ -213,48 +107,33 @@ class Client:
     def artifact(self, id: str, path: str) -> bytes:
         return self.backend.request("GET", f"/jobs/{id}/artifacts/{path}").content
 
-    # -- data --------------------------------------------------------------------------------------------------------
+    # -- uploads -----------------------------------------------------------------------------------------------------
 
-    def rows(self, owner: str, artifact: str, asked: Asked, offset: int, limit: int) -> Rows:
-        """Rows that were asked for from number `offset` on; `owner` is 'jobs/<id>' or 'datasets/<id>'."""
-        query = {"artifact": artifact, "offset": offset, "limit": limit, "search": asked.search}
-        where = [f"{name}:{value}" for name, value in asked.where]
-        return self.backend.ask(Rows, "GET", f"/{owner}/rows", params=query | {"where": where})
+    def uploads(self) -> list[Upload]:
+        """Newest first."""
+        return self.backend.ask(list[Upload], "GET", "/uploads")
 
-    def datasets(self) -> list[Dataset]:
-        return self.backend.ask(list[Dataset], "GET", "/datasets")
+    def upload(self, name: str, size: int, file: IO[bytes]) -> Generator[Upload]:
+        """Send a file of so many bytes, a part at a time; yields how far it has come after each.
 
-    def freeze_reviewed(self, job: str, include: str) -> Dataset:
-        return self.backend.ask(Dataset, "POST", "/datasets/reviewed", json={"job": job, "include": include})
+        What breaks off is whole up to there: `resume_upload` goes on with it.
+        """
+        created: Upload = self.backend.ask(Upload, "POST", "/uploads", json={"name": name, "bytes": size})
+        yield from self.resume_upload(created, file)
 
-    def lineage(self, id: str) -> Lineage:
-        return self.backend.ask(Lineage, "GET", f"/lineage/{id}")
+    def resume_upload(self, upload: Upload, file: IO[bytes]) -> Generator[Upload]:
+        """Send what is missing of an upload from the file it is of."""
+        file.seek(upload.received)
+        while not upload.whole:
+            part = file.read(UPLOAD_PART_BYTES)
+            if not part:
+                raise ClientError(f"The file ends before the {upload.bytes} bytes that '{upload.name}' has.")
+            path = f"/uploads/{upload.id}"
+            upload = self.backend.ask(Upload, "PUT", path, params={"offset": upload.received}, content=part)
+            yield upload
 
-    def inspect(self, id: str, source: str, split: str, row: int, training: str | None) -> PackedRow:
-        """A packed row of a tokenize job, and the steps of a training run that drew it."""
-        query = {"source": source, "split": split, "row": row} | ({"training": training} if training else {})
-        return self.backend.ask(PackedRow, "GET", f"/jobs/{id}/inspect", params=query, timeout=INSPECT_TIMEOUT)
-
-    # -- reviews -----------------------------------------------------------------------------------------------------
-
-    def review_queues(self) -> list[ReviewQueue]:
-        return self.backend.ask(list[ReviewQueue], "GET", "/reviews/queues")
-
-    def next_review(self, job: str, split: Split) -> ReviewItem | None:
-        """A problem for this user to decide on; None when there is none."""
-        response = self.backend.request("GET", "/reviews/next", params={"job": job, "split": split})
-        return None if response.status_code == 204 else ReviewItem.model_validate_json(response.content)
-
-    def review(self, item: ReviewItem, decision: Decision, seconds: float, **fields: Any) -> None:
-        """`fields`: the reason of a reject, the problem of an edit (which takes the check a moment)."""
-        body = {"job": item.job, "split": item.split, "number": item.number, "decision": decision, "seconds": seconds}
-        self.backend.request("POST", "/reviews", json=body | fields, timeout=INSPECT_TIMEOUT)
-
-    def undo_review(self, job: str, split: Split) -> ReviewItem:
-        return self.backend.ask(ReviewItem, "POST", "/reviews/undo", json={"job": job, "split": split})
-
-    def review_summary(self, job: str) -> ReviewSummary:
-        return self.backend.ask(ReviewSummary, "GET", "/reviews/summary", params={"job": job})
+    def delete_upload(self, id: str) -> None:
+        self.backend.request("DELETE", f"/uploads/{id}")
 
     # -- preferences -------------------------------------------------------------------------------------------------
 

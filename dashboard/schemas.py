@@ -109,6 +109,21 @@ class BlindPair(Schema):
     remaining: int
 
 
+class Upload(Schema):
+    """A file in the platform's home; a clean job can read it once all of it is there."""
+
+    id: str
+    name: str
+    bytes: int
+    received: int
+    created: float
+    user: str
+
+    @property
+    def whole(self) -> bool:
+        return self.received == self.bytes
+
+
 class LabelSummary(Schema):
     pairs: int
     labelled: int

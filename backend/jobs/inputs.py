@@ -9,7 +9,9 @@ from sqlalchemy.orm import Session
 from backend.datasets.tables import DatasetRow
 from backend.errors import Invalid
 from backend.jobs.tables import JobRow
-from trainer.spec import CleanSpec, ImportSpec, JobSpec
+from backend.settings import Settings
+from backend.uploads import service as uploads
+from trainer.spec import CleanSpec, HubDataset, ImportSpec, JobSpec
 
 RUN, DATASET = "run:", "dataset:"
 # Role -> kinds of job that leave what the role reads; a role that is not here reads any job.
@@ -27,11 +29,12 @@ PRODUCERS: dict[str, frozenset[str]] = {
 FROZEN = {"problems": "reviewed"}
 
 
-def with_readable_paths(spec: JobSpec) -> JobSpec:
-    """The spec with its folders as absolute paths, since a worker may have another working directory.
+def with_readable_paths(spec: JobSpec, settings: Settings) -> JobSpec:
+    """The spec with its folders and uploads as absolute paths, since a worker may have another working directory.
 
     Raises:
         Invalid: a folder does not exist or cannot be read, named.
+        NotFound, Conflict: an upload does not exist or is not whole.
     """
     if isinstance(spec, ImportSpec):
         return spec.model_copy(update={"source": str(_readable_source(spec))})
@@ -39,11 +42,19 @@ def with_readable_paths(spec: JobSpec) -> JobSpec:
         return spec
     folders = tuple(str(Path(folder).expanduser().absolute()) for folder in spec.folders)
     for folder in folders:
-        if not Path(folder).is_dir():
-            raise Invalid(f"job '{spec.name}': folders: '{folder}' is no folder here; give an existing one")
-        if not os.access(folder, os.R_OK | os.X_OK):
+        if not Path(folder).exists():
+            raise Invalid(f"job '{spec.name}': folders: '{folder}' is no folder or file here; give an existing one")
+        if not os.access(folder, os.R_OK | (os.X_OK if Path(folder).is_dir() else 0)):
             raise Invalid(f"job '{spec.name}': folders: '{folder}' cannot be read; check its permissions")
-    return spec.model_copy(update={"folders": folders})
+    uploaded = tuple(str(uploads.path_of(settings, upload)) for upload in spec.uploads)
+    hugging_face = tuple(map(_with_local_path, spec.hugging_face))
+    return spec.model_copy(update={"folders": folders, "uploads": uploaded, "hugging_face": hugging_face})
+
+
+def _with_local_path(wanted: HubDataset) -> HubDataset:
+    """A local copy by its absolute path; a name on the hub as it is."""
+    path = Path(wanted.name).expanduser()
+    return wanted.model_copy(update={"name": str(path.absolute())}) if path.is_dir() else wanted
 
 
 def _readable_source(spec: ImportSpec) -> Path:

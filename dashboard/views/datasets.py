@@ -13,6 +13,7 @@ from dashboard.problems import problem
 from dashboard.rows import preview, table
 from dashboard.schemas import DATA_KINDS, Job
 from dashboard.ui import badge, heading
+from dashboard.uploads import upload_section
 
 SPLITS = ("train", "rl", "heldout")
 DOMAINS = ("code", "science", "multilingual", "general")
@@ -92,6 +93,9 @@ def dataset_page(dataset: Dataset) -> None:
 def all_data() -> None:
     """What jobs made, and what was frozen."""
     st.title("Datasets")
+    with st.expander("Files of your own", icon=":material/upload_file:"):
+        st.caption("A pipeline's clean job reads those that are chosen when it starts.")
+        upload_section()
     jobs = [job for job in client().jobs() if job.kind in DATA_KINDS]
     if not jobs:
         st.info("No data yet. Start a pipeline first.", icon=":material/info:")

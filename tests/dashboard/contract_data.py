@@ -63,6 +63,7 @@ REVIEWED = {
     "id": "reviewed-0123", "kind": "reviewed", "folder": "datasets/reviewed-0123", "rows": 7, "created": NOW,
     "job": "pipe1-synthesize", "about": {"counts": {"accepted": 6, "edited": 1, "rejected": 2}},
 }  # fmt: skip
+UPLOADS = [{"id": "u7", "name": "notes.zip", "bytes": 900, "received": 900, "created": NOW, "user": "Ada"}]
 LINEAGE = {
     "nodes": [
         {"id": "pipe1-clean", "type": "job", "name": "clean", "kind": "clean", "state": "succeeded"},
@@ -114,6 +115,7 @@ def found_rows(rows: list[dict[str, Any]], offset: int, limit: int, search: str,
 
 
 def data(app: FastAPI, platform: Any) -> None:
+    app.get("/uploads")(lambda: UPLOADS)
     app.get("/datasets")(lambda: platform.datasets)
     app.get("/lineage/{id}")(lambda id: LINEAGE)
 

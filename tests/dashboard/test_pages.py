@@ -4,6 +4,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard.sessions import COOKIE, sessions
 from tests.dashboard.conftest import Open, texts
 from tests.dashboard.contract import KEY, Platform
+from tests.dashboard.contract_data import REVIEWED
 
 PAGES = ["pipelines", "pipeline", "run", "datasets", "xray", "label", "review", "playground", "deployments", "system"]
 
@@ -98,6 +99,27 @@ def test_a_recipe_that_imports_asks_for_the_source(open_page: Open, platform: Pl
     source.set_value("/models/llama")
     button(app, "Start pipeline")
     assert platform.started[-1]["overrides"] == {"import": {"source": "/models/llama"}}
+
+
+def test_a_pipeline_reads_uploads_and_reviewed_problems(open_page: Open, platform: Platform) -> None:
+    platform.datasets = [REVIEWED]
+    app = open_page("pipelines")
+    app.multiselect[0].set_value(["u7"])
+    [problems] = [field for field in app.selectbox if field.label == "Problems"]
+    problems.set_value("reviewed-0123")
+    [steps] = [field for field in app.number_input if field.label == "Steps of reward"]
+    steps.set_value(3)
+    button(app, "Start pipeline")
+    sent = platform.started[-1]["overrides"]
+    assert sent["clean"] == {"uploads": ["u7"]}
+    assert sent["tokenize"] == {"inputs": {"documents": "clean", "problems": "dataset:reviewed-0123"}}
+    assert sent["reward"]["steps"] == 3
+    assert {name for name, fields in sent.items() if "inputs" in fields} == {
+        "tokenize",
+        "evaluate-sft",
+        "reward",
+        "rlhf",
+    }
 
 
 def test_the_pipeline_page_lists_jobs_and_evaluations(open_page: Open) -> None:
