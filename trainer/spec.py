@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from trainer.job_settings import CURRICULUM as CURRICULUM
+from trainer.job_settings import MIXTURE as MIXTURE
 from trainer.job_settings import HubDataset as HubDataset
 from trainer.job_settings import LossScaling as LossScaling
 from trainer.job_settings import Optimizer as Optimizer
@@ -122,6 +123,26 @@ class TokenizeSpec(JobBase):
     worked_share: float = Field(0.5, ge=0, le=1, description="share of problems whose answer shows the working")
     worked_share_by_level: dict[int, Share] = Field({}, description="the same for problems of one level")
     max_tokens: int = Field(4_000_000, gt=0, description="at most so many tokens for each source")
+    mixture: dict[Domain, Share] = Field(MIXTURE, description="share of each domain in the tokens of text")
+    phases: tuple[PhaseSpec, ...] | None = Field(
+        None, description="of the training this is for: the mixture then holds for all its tokens, not for text alone"
+    )
+    max_epochs: int = Field(4, gt=0, description="a document is repeated at most so often, where a domain has too few")
+    source_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        {}, description="of sources of documents, by default 1; 0 leaves one out, 2 takes twice as much of it"
+    )
+    processes: int = Field(0, ge=0, description="that encode; 0: one a core, where there is enough text for it")
+
+    @model_validator(mode="after")
+    def _mixture_is_whole(self) -> Self:
+        if set(self.mixture) != set(DOMAINS) or abs(sum(self.mixture.values()) - 1) > 1e-6:
+            raise ValueError(
+                f"job '{self.name}': mixture needs a share for each of {', '.join(DOMAINS)}, together 1; they add up "
+                f"to {sum(self.mixture.values()):g}"
+            )
+        if self.phases is not None and not any(phase.mix.get("text") for phase in self.phases):
+            raise ValueError(f"job '{self.name}': phases draw no text, which alone can be mixed; leave them out")
+        return self
 
     @model_validator(mode="after")
     def _one_tokenizer(self) -> Self:
