@@ -46,7 +46,7 @@ def bar_chart(rows: Sequence[Mapping[str, Any]], unit: str) -> alt.LayerChart | 
 
 
 def histogram(lengths: Mapping[str, Sequence[float]]) -> None:
-    """Documents by length; `bounds` are the edges of the bins in words, with or without the outer ones."""
+    """Documents by length; `bounds` are the lower edges of the bins, in words."""
     rows = histogram_rows(lengths["bounds"], lengths["counts"])
     chart = alt.Chart(alt.InlineData(values=rows))
     st.markdown("**Length of documents**")
@@ -63,12 +63,12 @@ def histogram(lengths: Mapping[str, Sequence[float]]) -> None:
 
 
 def histogram_rows(bounds: Sequence[float], counts: Sequence[float]) -> list[dict[str, Any]]:
-    """Bins named by their edges. As many bounds as counts, or one less: upper edges; one more: all edges."""
-    edges = list(bounds) if len(bounds) == len(counts) + 1 else [0, *bounds]
-    named = [f"{edge(low)}–{edge(high)}" for low, high in pairwise(edges)]
-    if len(named) < len(counts):
-        named.append(f"> {edge(edges[-1])}")
-    return [{"words": name, "documents": count} for name, count in zip(named, counts, strict=True)]
+    """Bins named by their edges; the last has no upper one. Empty ones at the end are left out."""
+    names = [f"{edge(low)}–{edge(high)}" for low, high in pairwise(bounds)] + [f"≥ {edge(bounds[-1])}"]
+    rows = [{"words": name, "documents": count} for name, count in zip(names, counts, strict=True)]
+    while rows and not rows[-1]["documents"]:
+        rows.pop()
+    return rows
 
 
 def edge(words: float) -> str:

@@ -53,24 +53,27 @@ class Lineage(Schema):
 
 
 class PackedToken(Schema):
-    """A token of a packed row. `segment` 0 is padding; `counts`: it is a target of the loss."""
+    """A token of a packed row. `counts`: it is a target of the loss; `structure`: its part in a parse."""
 
     id: int
     text: str
     counts: bool
     segment: int
-    domain: str | None = None
+    domain: str
+    structure: str | None = None
 
 
 class PackedDocument(Schema):
-    """A document of a packed row, and where it comes from."""
+    """What a segment of a packed row is, and where it comes from."""
 
     id: str
     kind: str
+    segment: int
     source: str | None = None
     license: str | None = None
     language: str | None = None
     rules_passed: tuple[str, ...] = ()
+    meta: dict[str, Any] = Field({}, description="path, address, family …")
 
 
 class Draw(Schema):
@@ -81,9 +84,11 @@ class Draw(Schema):
 
 
 class PackedRow(Schema):
+    """Without the padding at its end."""
+
     tokens: tuple[PackedToken, ...]
-    documents: tuple[PackedDocument, ...] = ()
-    drawn: tuple[Draw, ...] | None = Field(None, description="None where no training run was named")
+    documents: tuple[PackedDocument, ...]
+    drawn: tuple[Draw, ...] = ()
 
 
 class ReviewQueue(Schema):

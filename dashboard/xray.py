@@ -1,6 +1,6 @@
 """A packed row as HTML: every token, whether the loss counts it, and where one document ends. Imports no Streamlit."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from itertools import groupby
 
@@ -20,7 +20,7 @@ STYLE = """<style>
 
 
 def row_html(row: PackedRow) -> str:
-    """Segment after segment, each under a line that says which document it is."""
+    """Segment after segment, each under a line that says what it is."""
     parts = [
         segment_html(segment, list(tokens), row) for segment, tokens in groupby(row.tokens, key=lambda t: t.segment)
     ]
@@ -28,31 +28,24 @@ def row_html(row: PackedRow) -> str:
 
 
 def segment_html(segment: int, tokens: Sequence[PackedToken], row: PackedRow) -> str:
-    if segment == 0:
-        return f'<div class="head">padding · {len(tokens)} tokens</div>'
+    names = dict.fromkeys(
+        f"{document.kind} of {document.source or 'unknown source'}, {document.id}"
+        for document in row.documents
+        if document.segment == segment
+    )
     counted = sum(token.counts for token in tokens)
-    head = f"document {segment}{described(segment, row)} · {len(tokens)} tokens, {counted} count"
+    head = " · ".join([f"Segment {segment}", *names, f"{len(tokens)} tokens, {counted} count"])
     return f'<div class="head">{escape(head)}</div>{"".join(map(token_html, tokens))}'
 
 
-def described(segment: int, row: PackedRow) -> str:
-    """What is known of the document of a segment: they come in the same order."""
-    if segment > len(row.documents):
-        return ""
-    document = row.documents[segment - 1]
-    return "".join(f" · {part}" for part in (document.kind, document.source, document.id) if part)
-
-
 def token_html(token: PackedToken) -> str:
-    """Green where the token is a target of the loss, grey where it is only read; its id when pointed at."""
-    title = escape(
-        f"{token.text!r} · id {token.id} · document {token.segment} · {token.domain or 'no domain'}", quote=True
-    )
+    """Green where the token is a target of the loss, grey where it is only read; what it is when pointed at."""
+    facts = [repr(token.text), f"id {token.id}", f"segment {token.segment}", token.domain, token.structure]
+    title = escape(" · ".join(fact for fact in facts if fact), quote=True)
     shown = escape(token.text).replace("\n", "↵\n")
     return f'<span style="background: {COUNTS if token.counts else SILENT}" title="{title}">{shown}</span>'
 
 
-def share_counted(tokens: Iterable[PackedToken]) -> float:
-    """Of the tokens that are no padding, the share that the loss counts."""
-    real = [token for token in tokens if token.segment]
-    return sum(token.counts for token in real) / max(len(real), 1)
+def share_counted(tokens: Sequence[PackedToken]) -> float:
+    """The share of tokens that the loss counts."""
+    return sum(token.counts for token in tokens) / max(len(tokens), 1)

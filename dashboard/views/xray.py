@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard import formats
+from dashboard.client import ClientError
 from dashboard.data_schemas import Draw, PackedRow
 from dashboard.data_sections import SOURCES_OF_TOKENS
 from dashboard.login import client
@@ -47,14 +48,15 @@ def choose_row(result: Mapping[str, Any]) -> tuple[str, str, int]:
     return str(source), str(split), int(row)
 
 
-def choose_training(jobs: list[Job], tokenized: Job) -> str | None:
+def choose_training(jobs: list[Job], tokenized: Job) -> Job | None:
     """A run that trained on these rows."""
     same = {job.id for job in jobs if job.kind == "tokenize" and job.run_folder == tokenized.run_folder}
     found = {job.id: job for job in jobs if job.kind == "sft" and job.inputs.get("dataset") in same and job.started}
-    return st.selectbox(
+    chosen = st.selectbox(
         "Used by", list(found), index=0 if found else None, placeholder="no training run",
         format_func=lambda id: f"{found[id].name} · {id[:8]}", help="An sft run that trained on these rows.",
     )  # fmt: skip
+    return found[chosen] if chosen else None
 
 
 @st.cache_data(max_entries=200, show_spinner="Taking the row apart …")
@@ -68,11 +70,12 @@ def documents(row: PackedRow) -> None:
     st.subheader("Documents")
     rows = [
         {
-            "Document": number, "Kind": document.kind, "Source": document.source or "–",
+            "Segment": document.segment, "Kind": document.kind, "Source": document.source or "–",
             "Licence": document.license or "–", "Language": document.language or "–",
-            "Rules passed": ", ".join(document.rules_passed) or "–", "Id": document.id,
+            "Rules passed": ", ".join(document.rules_passed) or "–", "Where": formats.brief(document.meta),
+            "Id": document.id,
         }
-        for number, document in enumerate(row.documents, start=1)
+        for document in row.documents
     ]  # fmt: skip
     st.dataframe(rows, hide_index=True, height="content")
 
@@ -83,22 +86,35 @@ def drawn(draws: tuple[Draw, ...]) -> None:
     if not draws:
         st.caption("No step of this run has drawn the row.")
     for phase, found in groupby(draws, key=lambda draw: draw.phase):
-        steps = ", ".join(formats.number(draw.step) for draw in found)
-        st.markdown(f"Phase **{phase}** · step {steps}")
+        steps = [formats.number(draw.step) for draw in found]
+        st.markdown(f"Phase **{phase}** · step{'s' if len(steps) > 1 else ''} {', '.join(steps)}")
 
 
-def show(row: PackedRow) -> None:
-    real = [token for token in row.tokens if token.segment]
+def show(row: PackedRow, context: int) -> None:
     st.caption(
-        f"{len(real)} tokens and {len(row.tokens) - len(real)} of padding in {len(row.documents)} documents; "
-        f"{formats.percent(share_counted(row.tokens))} of them count in the loss: green ones do, grey ones are only "
-        "read. Point at a token for its id."
+        f"{formats.number(len(row.tokens))} tokens, {formats.number(context - len(row.tokens))} of padding. "
+        f"{formats.percent(share_counted(row.tokens))} of the tokens count in the loss: green ones do, grey ones are "
+        "only read. Point at a token for its id."
     )
     with st.container(border=True):
         st.html(row_html(row))
     documents(row)
-    if row.drawn is not None:
-        drawn(row.drawn)
+
+
+def look(job: Job, place: tuple[str, str, int], training: Job | None, context: int) -> None:
+    """The row, and what drew it; a training that kept no record of that is said, and the row shown all the same."""
+    if training is not None:
+        try:
+            row = inspected(job.id, *place, training.id, training.step, client())
+        except ClientError as error:
+            if error.status != 422:
+                raise
+            st.warning(str(error), icon=":material/warning:")
+        else:
+            show(row, context)
+            drawn(row.drawn)
+            return
+    show(inspected(job.id, *place, None, 0, client()), context)
 
 
 def page() -> None:
@@ -109,14 +125,14 @@ def page() -> None:
         job = choose_run(jobs)
         if job is None:
             return
-        source, split, number = choose_row(client().result(job.id))
-        training = choose_training(jobs, job) if split == "train" else None
+        result = client().result(job.id)
+        place = choose_row(result)
+        training = choose_training(jobs, job) if place[1] == "train" else None
     with main:
-        if number < 0:
+        if place[2] < 0:
             st.info("There are no rows of this source in this split.")
             return
-        steps = next((other.step for other in jobs if other.id == training), 0)
-        show(inspected(job.id, source, split, number, training, steps, client()))
+        look(job, place, training, int(result["context"]))
 
 
 if __name__ == "__main__":

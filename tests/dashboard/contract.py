@@ -250,6 +250,7 @@ class Platform:
         self.started: list[dict[str, Any]] = []
         self.chats: list[dict[str, Any]] = []
         self.metric_requests: list[int] = []
+        self.no_record = False
         self.inspected: list[dict[str, Any]] = []
         self.datasets: list[dict[str, Any]] = []
         self.frozen: list[dict[str, Any]] = []

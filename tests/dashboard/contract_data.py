@@ -23,7 +23,7 @@ CLEANED: dict[str, Any] = {
     "sources": {"notes": 30_000, "books": 60_000},
     "languages": {"en": 80_000, "de": 10_000},
     "licenses": {"MIT": 400, "unknown": 412},
-    "lengths": {"bounds": [100, 1000], "counts": [500, 300, 12]},
+    "lengths": {"bounds": [0, 100, 1000], "counts": [500, 300, 12]},
 }
 SYNTHESIZED: dict[str, Any] = {
     "problems": {"train": 30, "rl": 0, "heldout": 2},
@@ -48,14 +48,16 @@ PACKED: dict[str, Any] = {
         {"id": 8, "text": "2 < 3\n", "counts": False, "segment": 1, "domain": "science"},
         {"id": 9, "text": "yes", "counts": True, "segment": 1, "domain": "science"},
         {"id": 9, "text": "yes", "counts": True, "segment": 2, "domain": "science"},
-        {"id": 0, "text": "<pad>", "counts": False, "segment": 0, "domain": None},
     ],
     "documents": [
         {
-            "id": "d1", "source": "notes", "license": "MIT", "language": "en", "kind": "dialogue",
+            "id": "d1", "segment": 1, "source": "notes", "license": "MIT", "language": "en", "kind": "dialogue",
             "rules_passed": ["too few words", "near duplicate"],
         },
-        {"id": "d2", "source": "books", "license": None, "language": "en", "kind": "text", "rules_passed": []},
+        {
+            "id": "d2", "segment": 2, "source": "books", "license": None, "language": "en", "kind": "text",
+            "rules_passed": [],
+        },
     ],
     "drawn": [{"phase": "text", "step": 3}, {"phase": "text", "step": 9}, {"phase": "dialogue", "step": 31}],
 }  # fmt: skip
@@ -124,9 +126,12 @@ def data(app: FastAPI, platform: Any) -> None:
         return found_rows(ROWS[artifact], offset, limit, search, where)
 
     @app.get("/jobs/{id}/inspect")
-    def inspect(id: str, source: str, split: str, row: int, training: str | None = None) -> dict[str, Any]:
+    def inspect(id: str, source: str, split: str, row: int, training: str | None = None) -> Any:
+        if training and platform.no_record:
+            error = {"code": "invalid", "message": "run pipe1-sft kept no record of the rows it drew"}
+            return JSONResponse({"error": error}, status_code=422)
         platform.inspected.append({"job": id, "source": source, "split": split, "row": row, "training": training})
-        return PACKED if training else PACKED | {"drawn": None}
+        return PACKED if training else PACKED | {"drawn": []}
 
     @app.post("/datasets/reviewed", status_code=201)
     def freeze(body: dict[str, Any]) -> dict[str, Any]:

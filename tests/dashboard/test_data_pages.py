@@ -1,10 +1,16 @@
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from tests.dashboard.conftest import Open, texts
 from tests.dashboard.contract import Platform
 from tests.dashboard.contract_data import REVIEWED, SCAN_ROWS, problem
 from tests.dashboard.test_pages import button, tables
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept() -> None:
+    st.cache_data.clear()
 
 
 def charts(app: AppTest) -> str:
@@ -108,11 +114,19 @@ def test_a_row_is_shown_with_its_documents_and_the_steps_that_drew_it(open_page:
     app = open_page("xray", id="pipe1-tokenize")
     asked = {"job": "pipe1-tokenize", "source": "text", "split": "train", "row": 0, "training": "pipe1-sft"}
     assert platform.inspected == [asked]
-    assert "4 tokens and 1 of padding in 2 documents; 50.0 % of them count" in texts(app)
-    assert "Phase **text** · step 3, 9" in texts(app)
+    assert "4 tokens, 4 of padding. 50.0 % of the tokens count" in texts(app)
+    assert "Phase **text** · steps 3, 9" in texts(app)
     assert "too few words, near duplicate" in tables(app)
     app.number_input[0].set_value(39).run()
     assert platform.inspected[-1]["row"] == 39
+
+
+def test_a_training_without_a_record_is_said_and_the_row_shown(open_page: Open, platform: Platform) -> None:
+    platform.no_record = True
+    app = open_page("xray", id="pipe1-tokenize")
+    assert "kept no record" in texts(app)
+    assert "50.0 % of the tokens count" in texts(app)
+    assert "Used by training" not in texts(app)
 
 
 def test_a_random_row_is_one_that_exists(open_page: Open, platform: Platform) -> None:
