@@ -9,12 +9,12 @@ import streamlit as st
 
 from dashboard import formats
 
-MOST_BARS = 15
-BAR = 26
+MOST_BARS = 60
+BAR = 22
 
 
 def bars(title: str, counts: Mapping[str, float], unit: str, help: str | None = None) -> None:
-    """Horizontal bars, the longest first, each with its number and its share; what is beyond 15 is one last bar."""
+    """Horizontal bars, the longest first, each with its number and its share; what is beyond 60 is one last bar."""
     if not counts:
         return
     st.markdown(f"**{title}**", help=help)
@@ -75,12 +75,11 @@ def edge(words: float) -> str:
     return formats.number(round(words))
 
 
-def wanted_and_reached(mixture: Mapping[str, Mapping[str, float]]) -> None:
+def wanted_and_reached(key: str, mixture: Mapping[str, Mapping[str, float]]) -> None:
     """Shares of tokens by domain: what was wanted beside what was reached."""
     rows = [
         {"domain": domain, "which": which, "share": shares[domain]}
         for which, shares in mixture.items()
-        if which in ("wanted", "reached")
         for domain in shares
     ]
     chart = alt.Chart(alt.InlineData(values=rows))
@@ -93,6 +92,6 @@ def wanted_and_reached(mixture: Mapping[str, Mapping[str, float]]) -> None:
             color=alt.Color("which:N", sort=["wanted", "reached"], legend=alt.Legend(orient="top", title=None)),
             tooltip=["domain:N", "which:N", alt.Tooltip("share:Q", format=".1%")],
         )
-        .properties(height=230),
-        key="mixture",
+        .properties(height=190),
+        key=f"mixture-{key}",
     )

@@ -13,6 +13,7 @@ from dashboard.data_schemas import (
     ReviewSummary,
     Rows,
     Split,
+    StepRows,
 )
 from dashboard.service import PATIENT, Service
 
@@ -49,6 +50,9 @@ class DataClient:
         """A packed row of a tokenize job, and the steps of a training run that drew it."""
         query = {"source": source, "split": split, "row": row} | ({"training": training} if training else {})
         return self.backend.ask(PackedRow, "GET", f"/jobs/{id}/inspect", params=query, timeout=PATIENT)
+
+    def rows_of_step(self, training: str, step: int) -> StepRows:
+        return self.backend.ask(StepRows, "GET", f"/jobs/{training}/drawn", params={"step": step}, timeout=PATIENT)
 
     # -- reviews -----------------------------------------------------------------------------------------------------
 

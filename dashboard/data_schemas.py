@@ -91,6 +91,13 @@ class PackedRow(Schema):
     drawn: tuple[Draw, ...] = ()
 
 
+class StepRows(Schema):
+    """The rows that a training step drew, by source."""
+
+    phase: str
+    rows: dict[str, tuple[int, ...]]
+
+
 class ReviewQueue(Schema):
     job: str
     name: str

@@ -10,7 +10,6 @@ from dashboard.data_charts import bars, histogram, wanted_and_reached
 from dashboard.data_schemas import Node
 from dashboard.lineage import mermaid
 from dashboard.login import client
-from dashboard.results import anything
 
 SOURCES_OF_TOKENS = ("text", "completion", "dialogue")
 
@@ -79,30 +78,51 @@ def charts(result: Mapping[str, Any]) -> None:
                     bars(title, counts, unit)
 
 
-def mixture(result: Mapping[str, Any]) -> None:
-    """Tokens by domain, wanted beside reached; then what was packed of each source."""
+def mixture(spec: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """Tokens by domain, wanted beside reached; where they come from; then what was packed of each source."""
     found = result.get("mixture", {})
-    reached = found.get("reached") or result.get("text", {}).get("train", {}).get("shares", {})
-    st.markdown("**Mixture of the text, by tokens**")
-    wanted_and_reached({"wanted": found.get("wanted", {}), "reached": reached})
-    rest = {name: value for name, value in found.items() if name in ("available", "repeated")}
-    if rest:
-        anything(rest)
+    if run := found.get("run"):
+        st.markdown("**What a whole training run sees, by tokens**")
+        wanted_and_reached("run", {"wanted": spec["mixture"], "reached": run["reached"]})
+    domains = found.get("domains", {})
+    shares = {which: {domain: part[which] for domain, part in domains.items()} for which in ("wanted", "reached")}
+    st.markdown("**The text, by tokens**")
+    wanted_and_reached("text", shares if domains else {"reached": result["text"]["train"]["shares"]})
+    for sentence in found.get("short", ()):
+        st.warning(sentence, icon=":material/warning:")
+    if domains:
+        st.dataframe(mixture_rows(domains), hide_index=True, height="content")
     st.markdown("**Packed rows**")
     st.dataframe(packed_rows(result), hide_index=True, height="content")
 
 
+def mixture_rows(domains: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A row for each source of each domain."""
+    return [
+        {
+            "Domain": domain, "Source": source, "Documents": formats.number(part["documents"]),
+            "Tokens": formats.number(part["tokens"]),
+            "Available": ("" if part["counted"] else "about ") + formats.number(part["available"]),
+            "Repeated": f"× {formats.number(part['repeated'])}",
+        }
+        for domain, whole in domains.items()
+        for source, part in whole["sources"].items()
+    ]  # fmt: skip
+
+
 def packed_rows(result: Mapping[str, Any]) -> list[dict[str, str]]:
     """A row for each source and split."""
+    reports = {
+        (source, split): report for source in SOURCES_OF_TOKENS for split, report in result.get(source, {}).items()
+    }
+    names = list(dict.fromkeys(name for report in reports.values() for name in report if name != "shares"))
     return [
         {"Source": source, "Split": split}
         | {
-            formats.words(name): formats.percent(value) if name == "fill" else formats.number(value)
-            for name, value in report.items()
-            if isinstance(value, int | float)
+            formats.words(name): (formats.percent if name == "fill" else formats.number)(report.get(name))
+            for name in names
         }
-        for source in SOURCES_OF_TOKENS
-        for split, report in result.get(source, {}).items()
+        for (source, split), report in reports.items()
     ]
 
 

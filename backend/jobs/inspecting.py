@@ -33,6 +33,14 @@ def inspect(platform: Platform, job_id: str, asked: InspectQuery) -> Any:
     return ask_trainer(arguments)
 
 
+def drawn(platform: Platform, job_id: str, step: int) -> Any:
+    """Phase of a step of an sft job, and the rows it drew by source.
+
+    Raises: NotFound, Invalid: no such job or step.
+    """
+    return ask_trainer(["drawn", get_job(platform, job_id).run_folder, "--step", str(step)])
+
+
 def _tokenized(platform: Platform, job_id: str) -> JobRow:
     row = get_job(platform, job_id)
     if row.kind != "tokenize" or row.state != "succeeded":

@@ -6,7 +6,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from backend.auth import PlatformDep
 from backend.errors import NotFound
 from backend.jobs import files, metrics, service
-from backend.jobs.inspecting import InspectQuery, inspect
+from backend.jobs.inspecting import InspectQuery, drawn, inspect
 from backend.jobs.schemas import ArtifactSchema, JobSchema, LogSchema, RowsQuery, RowsSchema
 from backend.jobs.tables import JobRow, JobState
 from trainer.artifacts import RunFolder
@@ -96,3 +96,9 @@ def get_rows(platform: PlatformDep, job_id: str, asked: Annotated[RowsQuery, Que
 def inspect_row(platform: PlatformDep, job_id: str, asked: Annotated[InspectQuery, Query()]) -> Any:
     """One packed row of a tokenize job: its tokens, their documents, and which steps of an sft job drew it."""
     return inspect(platform, job_id, asked)
+
+
+@router.get("/{job_id}/drawn")
+def rows_of_step(platform: PlatformDep, job_id: str, step: Annotated[int, Query(ge=1)]) -> Any:
+    """The phase of a step of an sft job, and the rows it drew by source."""
+    return drawn(platform, job_id, step)

@@ -51,7 +51,7 @@ def job_sections(job: Job, result: Mapping[str, Any]) -> dict[str, Section]:
     if job.kind == "synthesize":
         families = sorted(result.get("families", {}).get("train", {}))
         return {"Preview": lambda: problems(f"jobs/{job.id}", families), "Charts": lambda: charts(result)} | lineage
-    return ({"Mixture": lambda: mixture(result)} if job.kind == "tokenize" else {}) | lineage
+    return ({"Mixture": lambda: mixture(job.spec, result)} if job.kind == "tokenize" else {}) | lineage
 
 
 def show_sections(sections: Mapping[str, Section]) -> None:

@@ -13,6 +13,7 @@ from dashboard.data_schemas import Draw, PackedRow
 from dashboard.data_sections import SOURCES_OF_TOKENS
 from dashboard.login import client
 from dashboard.schemas import Job
+from dashboard.ui import errors_shown
 from dashboard.xray import row_html, share_counted
 
 SPLITS = ("train", "heldout")
@@ -41,10 +42,9 @@ def choose_row(result: Mapping[str, Any]) -> tuple[str, str, int]:
     if rows == 0:
         return str(source), str(split), -1
     key = f"row-{source}-{split}"
-    number, dice = st.columns([2, 1], vertical_alignment="bottom")
-    if dice.button("Random", icon=":material/casino:", shortcut="N", width="stretch"):
+    if st.button("Random row", icon=":material/casino:", shortcut="N", width="stretch"):
         st.session_state[key] = random.randrange(rows)
-    row = number.number_input(f"Row, of {formats.number(rows)}", min_value=0, max_value=rows - 1, key=key)
+    row = st.number_input(f"Row, of {formats.number(rows)}", min_value=0, max_value=rows - 1, key=key)
     return str(source), str(split), int(row)
 
 
@@ -59,6 +59,30 @@ def choose_training(jobs: list[Job], tokenized: Job) -> Job | None:
     return found[chosen] if chosen else None
 
 
+def choose_by_step(training: Job) -> None:
+    """The rows that one of its steps drew, each a way to that row."""
+    step = st.number_input(
+        "Rows of step", min_value=1, max_value=max(training.step, 1), value=None, key=f"step-{training.id}",
+        placeholder=f"1 to {formats.number(training.step)}",
+    )  # fmt: skip
+    if step is None:
+        return
+    found = client().rows_of_step(training.id, int(step))
+    rows = [(source, row) for source, drawn in found.rows.items() for row in drawn]
+    key = f"drawn-{training.id}-{step}"
+    st.selectbox(
+        f"Drawn in phase {found.phase}", rows, index=None, key=key, on_change=go_to_chosen, args=(key,),
+        placeholder=f"{len(rows)} rows", format_func=lambda place: f"{place[0]}, row {formats.number(place[1])}",
+    )  # fmt: skip
+
+
+def go_to_chosen(key: str) -> None:
+    """Show the row that was chosen among those of a step."""
+    if (chosen := st.session_state[key]) is not None:
+        source, row = chosen
+        st.session_state.update({"source": source, "split": "train", f"row-{source}-train": row})
+
+
 @st.cache_data(max_entries=200, show_spinner="Taking the row apart …")
 def inspected(job: str, source: str, split: str, row: int, training: str | None, steps: int, _client: Any) -> PackedRow:
     """A row never changes; what drew it does while the training goes on, so its `steps` belong to the key."""
@@ -68,16 +92,14 @@ def inspected(job: str, source: str, split: str, row: int, training: str | None,
 
 def documents(row: PackedRow) -> None:
     st.subheader("Documents")
-    rows = [
-        {
-            "Segment": document.segment, "Kind": document.kind, "Source": document.source or "–",
-            "Licence": document.license or "–", "Language": document.language or "–",
-            "Rules passed": ", ".join(document.rules_passed) or "–", "Where": formats.brief(document.meta),
-            "Id": document.id,
-        }
-        for document in row.documents
-    ]  # fmt: skip
-    st.dataframe(rows, hide_index=True, height="content")
+    for document in row.documents:
+        facts = [document.kind, f"from {document.source or 'an unknown source'}", document.language]
+        with st.container(border=True):
+            st.markdown(f"**Segment {document.segment}** · {' · '.join(fact for fact in facts if fact)}")
+            st.caption(
+                f"Licence: {document.license or 'not stated'}  \nPassed: {', '.join(document.rules_passed) or '–'}"
+            )
+            st.caption(f"{formats.brief(document.meta)} · id {document.id}")
 
 
 def drawn(draws: tuple[Draw, ...]) -> None:
@@ -128,6 +150,9 @@ def page() -> None:
         result = client().result(job.id)
         place = choose_row(result)
         training = choose_training(jobs, job) if place[1] == "train" else None
+        if training is not None:
+            with errors_shown():
+                choose_by_step(training)
     with main:
         if place[2] < 0:
             st.info("There are no rows of this source in this split.")

@@ -31,15 +31,17 @@ SYNTHESIZED: dict[str, Any] = {
     "mistakes": {"off_by_one": 12},
     "rejected": {"no_unique_answer": 2},
 }
+PART = {"documents": 3, "tokens": 800, "available": 2000, "counted": True, "repeated": 1.2}
 TOKENIZED: dict[str, Any] = {
     "context": 8,
     "text": {"train": {"rows": 40, "tokens": 300, "fill": 0.99}, "heldout": {"rows": 0, "tokens": 0, "fill": 0.0}},
     "dialogue": {"train": {"rows": 5, "tokens": 38, "fill": 0.98}, "heldout": {"rows": 1, "tokens": 8, "fill": 1.0}},
     "mixture": {
-        "wanted": {"code": 0.28, "science": 0.72},
-        "reached": {"code": 0.285, "science": 0.715},
-        "available": {"code": 900, "science": 2000},
-        "repeated": {"code": 1.0, "science": 1.2},
+        "domains": {
+            "code": {"wanted": 0.28, "reached": 0.285, "sources": {"notes": PART}},
+            "science": {"wanted": 0.72, "reached": 0.715, "sources": {"books": PART | {"counted": False}}},
+        },
+        "short": ["science: 2,000 tokens are all there is"],
     },
 }
 PACKED: dict[str, Any] = {
@@ -132,6 +134,10 @@ def data(app: FastAPI, platform: Any) -> None:
             return JSONResponse({"error": error}, status_code=422)
         platform.inspected.append({"job": id, "source": source, "split": split, "row": row, "training": training})
         return PACKED if training else PACKED | {"drawn": []}
+
+    @app.get("/jobs/{id}/drawn")
+    def drawn(id: str, step: int) -> dict[str, Any]:
+        return {"phase": "dialogue", "rows": {"text": [step], "dialogue": [4, 2]}}
 
     @app.post("/datasets/reviewed", status_code=201)
     def freeze(body: dict[str, Any]) -> dict[str, Any]:

@@ -95,7 +95,8 @@ def test_the_mixture_stands_beside_what_was_wanted(open_page: Open) -> None:
     app = open_page("datasets", id="pipe1-tokenize")
     assert "wanted" in charts(app)
     assert "reached" in charts(app)
-    assert "2\u202f000" in tables(app)
+    assert "about 2\u202f000" in tables(app)
+    assert "all there is" in texts(app)
 
 
 def test_lineage_links_to_what_it_was_made_of_and_what_used_it(open_page: Open) -> None:
@@ -116,7 +117,7 @@ def test_a_row_is_shown_with_its_documents_and_the_steps_that_drew_it(open_page:
     assert platform.inspected == [asked]
     assert "4 tokens, 4 of padding. 50.0 % of the tokens count" in texts(app)
     assert "Phase **text** · steps 3, 9" in texts(app)
-    assert "too few words, near duplicate" in tables(app)
+    assert "too few words, near duplicate" in texts(app)
     app.number_input[0].set_value(39).run()
     assert platform.inspected[-1]["row"] == 39
 
@@ -129,10 +130,20 @@ def test_a_training_without_a_record_is_said_and_the_row_shown(open_page: Open, 
     assert "Used by training" not in texts(app)
 
 
+def test_the_rows_of_a_step_lead_to_them(open_page: Open, platform: Platform) -> None:
+    app = open_page("xray", id="pipe1-tokenize")
+    [step] = [field for field in app.number_input if field.label == "Rows of step"]
+    step.set_value(7).run()
+    [rows] = [field for field in app.selectbox if field.label == "Drawn in phase dialogue"]
+    assert rows.options == ["text, row 7", "dialogue, row 4", "dialogue, row 2"]
+    rows.select("dialogue, row 2").run()
+    assert (platform.inspected[-1]["source"], platform.inspected[-1]["row"]) == ("dialogue", 2)
+
+
 def test_a_random_row_is_one_that_exists(open_page: Open, platform: Platform) -> None:
     app = open_page("xray", id="pipe1-tokenize", source="dialogue")
     for _ in range(8):
-        button(app, "Random")
+        button(app, "Random row")
     assert {asked["row"] for asked in platform.inspected} <= set(range(5))
     assert {asked["source"] for asked in platform.inspected} == {"dialogue"}
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tests.trainer import tiny
 from trainer.artifacts import Run, RunFolder, new_folder, read_jsonl, write_jsonl
+from trainer.data.drawn_command import rows_of_step
 from trainer.data.inspection import VERIFIED, inspect
 from trainer.data.packing import ARRAYS, ORIGINS
 from trainer.data.rows import Batch, Rows
@@ -179,6 +180,13 @@ def test_the_steps_it_names_are_those_in_which_a_run_drew_the_row(
             assert [draw["step"] for draw in drawn] == taken.get((source, row), [])
             assert all(draw["phase"] == ("text" if draw["step"] <= 10 else "dialogue") for draw in drawn)
     assert any(len(steps) > 1 for steps in taken.values())
+    drawn_by_step = {step: rows_of_step(training, step)["rows"] for step in range(1, 24)}
+    found = sorted(
+        (source, row, step) for step, rows in drawn_by_step.items() for source in rows for row in rows[source]
+    )
+    assert found == sorted((source, row, step) for (source, row), steps in taken.items() for step in steps)
+    with pytest.raises(ValueError, match="no record of step 24"):
+        rows_of_step(training, 24)
     metrics = [json.loads(line) for line in training.metrics_file.read_text().splitlines()]
     assert [line["step"] for line in metrics if "loss" in line["values"]] == list(range(1, 24))
     seen = dict.fromkeys(DOMAINS, 0)
