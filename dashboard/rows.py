@@ -1,5 +1,6 @@
 """A look into JSON Lines of any size: pages, search, filters, and one row in full."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from dashboard.data_schemas import Rows
 from dashboard.login import client
 
 PAGE_ROWS = 10
+PATIENCE_S = 4.0
 CELL_CHARACTERS = 160
 Show = Callable[[Rows], None]
 
@@ -54,7 +56,8 @@ def by_search(owner: str, artifact: str, asked: Asked, show: Show) -> None:
     """Rows that were asked for, as far as one answer got; the places looked from are kept, so one can go back."""
     state = st.session_state.setdefault(f"places-{owner}-{artifact}", {})
     places: list[int] = state.setdefault(asked, [0])
-    found = client().rows(owner, artifact, asked, places[-1], PAGE_ROWS)
+    with st.spinner("Searching …"):
+        found = first_found(owner, artifact, asked, places[-1])
     until = found.total if found.next is None else found.next
     st.caption(
         f"Rows {formats.number(places[-1])} to {formats.number(until)} of {formats.number(found.total)} searched: "
@@ -69,6 +72,15 @@ def by_search(owner: str, artifact: str, asked: Asked, show: Show) -> None:
         st.rerun()
     if found.rows:
         show(found)
+
+
+def first_found(owner: str, artifact: str, asked: Asked, place: int) -> Rows:
+    """Rows from a place on: the answer of the backend, or where it found nothing, what it finds in some seconds."""
+    deadline = time.monotonic() + PATIENCE_S
+    found = client().rows(owner, artifact, asked, place, PAGE_ROWS)
+    while not found.rows and found.next is not None and time.monotonic() < deadline:
+        found = client().rows(owner, artifact, asked, found.next, PAGE_ROWS)
+    return found
 
 
 def table(found: Rows) -> None:
