@@ -17,6 +17,7 @@ OPERATORS = {
     "mod": r"\bmod ", "gcd": r"\gcd", "lcm": r"\operatorname{lcm}", "*": r"\cdot ", ">=": r"\ge ", "<=": r"\le ",
 }  # fmt: skip
 OPERATOR = re.compile("|".join(re.escape(written) for written in OPERATORS))
+ANSWER_IS = "The answer is "
 EXPONENT = re.compile(r"\^(-?\d+|\([^()]*\))")
 
 
@@ -65,7 +66,13 @@ def solution(text: str) -> None:
         with st.container(border=True):
             st.caption("Thinking")
             st.markdown(typeset(thought))
-    st.markdown(readable(said))
+    st.markdown(closing(said))
+
+
+def closing(said: str) -> str:
+    """What is said, with the answer in its last sentence typeset."""
+    words, is_there, answer = said.rpartition(ANSWER_IS)
+    return f"{readable(words)}{ANSWER_IS}{typeset(answer.removesuffix('.'))}." if is_there else readable(said)
 
 
 def distractors(found: Sequence[Mapping[str, Any]]) -> None:

@@ -98,8 +98,10 @@ def buttons(item: ReviewItem) -> None:
 def review(item: ReviewItem) -> None:
     mode = st.session_state["review_mode"]
     if mode == "edit":
+        # What the check found stands above the form, where one sees it.
+        place = st.container()
         if (edited := edit_form(item.problem)) is not None:
-            with st.spinner("Checking every step …"):
+            with place, errors_shown(), st.spinner("Checking every step …"):
                 decide(item, "edit", problem=edited)
     elif mode == "reject":
         if reason := reject_form():

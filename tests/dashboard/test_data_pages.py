@@ -84,7 +84,7 @@ def test_problems_are_written_out(open_page: Open) -> None:
     app = open_page("datasets", id="pipe1-synthesize")
     text = texts(app)
     assert r"$2\cdot 1=2$" in text
-    assert "The answer is 2." in text
+    assert "The answer is $2$." in text
     choose(app, "Family", "addition")
     assert "searched: 10 found" in texts(app)
 

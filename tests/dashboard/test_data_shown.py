@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dashboard.data_charts import MOST_BARS, bar_rows, histogram_rows
 from dashboard.data_schemas import Lineage, PackedRow
 from dashboard.lineage import mermaid
-from dashboard.problems import readable, typeset
+from dashboard.problems import closing, readable, typeset
 from dashboard.xray import row_html, share_counted
 from tests.dashboard.contract_data import LINEAGE, PACKED
 
@@ -48,6 +48,18 @@ def test_every_token_of_a_row_is_shown_with_its_id_under_its_document() -> None:
         "Segment 2 · text of books, d2 · 1 tokens, 1 count",
     ]
     assert share_counted(row.tokens) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (r"The answer is (-\infty, 12).", r"The answer is $(-\infty, 12)$."),
+        ("So 2*3. The answer is 6.", r"So 2\*3. The answer is $6$."),
+        ("I do not know a*b.", r"I do not know a\*b."),
+    ],
+)
+def test_the_answer_of_a_closing_sentence_is_typeset(said: str, shown: str) -> None:
+    assert closing(said) == shown
 
 
 @given(st.text())
