@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard import formats
 
+BESIDE_BARS = "#848c91"  # readable on both grounds: marks of text take no colour from the theme
 MOST_BARS = 60
 BAR = 22
 
@@ -41,7 +42,7 @@ def bar_chart(rows: Sequence[Mapping[str, Any]], unit: str) -> alt.LayerChart | 
         x=alt.X("count:Q", title=None, axis=None, scale=alt.Scale(domain=[0, most * 1.5 or 1])),
         tooltip=[alt.Tooltip("name:N", title=" "), alt.Tooltip("text:N", title=unit)],
     )
-    texts = base.mark_text(align="left", dx=5).encode(text="text:N")
+    texts = base.mark_text(align="left", dx=5, color=BESIDE_BARS).encode(text="text:N")
     return alt.layer(base.mark_bar(cornerRadius=2), texts).properties(height=BAR * len(rows) + 10)
 
 

@@ -41,7 +41,8 @@ class DataClient:
         return self.backend.ask(list[Dataset], "GET", "/datasets")
 
     def freeze_reviewed(self, job: str, include: str) -> Dataset:
-        return self.backend.ask(Dataset, "POST", "/datasets/reviewed", json={"job": job, "include": include})
+        body = {"job": job, "include": include}
+        return self.backend.ask(Dataset, "POST", "/datasets/reviewed", json=body, timeout=PATIENT)
 
     def lineage(self, id: str) -> Lineage:
         return self.backend.ask(Lineage, "GET", f"/lineage/{id}")
