@@ -10,6 +10,7 @@ from dashboard.data_schemas import Dataset, Rows
 from dashboard.data_sections import charts, drops, lineage_section, mixture
 from dashboard.login import client
 from dashboard.problems import problem
+from dashboard.results import anything
 from dashboard.rows import preview, table
 from dashboard.schemas import DATA_KINDS, Job
 from dashboard.ui import badge, heading
@@ -22,7 +23,7 @@ Section = Callable[[], None]
 
 def documents(job: Job, result: Mapping[str, Any]) -> None:
     """Documents, with what they can be filtered by."""
-    filters = {"domain": DOMAINS, "language": list(result.get("languages", {})), "source": list(result["sources"])}
+    filters = {"domain": DOMAINS} | {name: list(result.get(f"{name}s", {})) for name in ("language", "source")}
     preview(f"jobs/{job.id}", "documents", filters, table)
 
 
@@ -43,15 +44,19 @@ def problems_in_full(found: Rows) -> None:
 
 def job_sections(job: Job, result: Mapping[str, Any]) -> dict[str, Section]:
     """The sections of a job by name, the most looked for first."""
-    lineage = {"Lineage": lambda: lineage_section(job.id)}
-    if job.kind in ("clean", "subset") and "sources" in result:
-        return {
+    owner, counts = f"jobs/{job.id}", {"Counts": lambda: anything(result)}
+    families = sorted(result.get("families", {}).get("train", {}))
+    relations = {"relation": list(result.get("relations", {}))}
+    by_kind: dict[str, dict[str, Section]] = {
+        "clean": {
             "Preview": lambda: documents(job, result), "Drops": lambda: drops(result), "Charts": lambda: charts(result)
-        } | lineage  # fmt: skip
-    if job.kind == "synthesize":
-        families = sorted(result.get("families", {}).get("train", {}))
-        return {"Preview": lambda: problems(f"jobs/{job.id}", families), "Charts": lambda: charts(result)} | lineage
-    return ({"Mixture": lambda: mixture(job.spec, result)} if job.kind == "tokenize" else {}) | lineage
+        },
+        "subset": {"Preview": lambda: documents(job, result)} | counts,
+        "knowledge": {"Preview": lambda: preview(owner, "knowledge/triples.jsonl", relations, table)} | counts,
+        "synthesize": {"Preview": lambda: problems(owner, families), "Charts": lambda: charts(result)},
+        "tokenize": {"Mixture": lambda: mixture(job.spec, result)},
+    }  # fmt: skip
+    return by_kind[job.kind] | {"Lineage": lambda: lineage_section(job.id)}
 
 
 def show_sections(sections: Mapping[str, Section]) -> None:
@@ -127,8 +132,12 @@ def page() -> None:
     frozen = {dataset.id: dataset for dataset in client().datasets()}
     if wanted in frozen:
         dataset_page(frozen[wanted])
+        return
+    job = client().job(wanted)
+    if job.kind in DATA_KINDS:
+        job_page(job)
     else:
-        job_page(client().job(wanted))
+        st.info(f"{job.name} ({job.kind}) leaves no data; look at its run.")
 
 
 if __name__ == "__main__":

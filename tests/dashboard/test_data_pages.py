@@ -37,6 +37,10 @@ def test_the_list_names_what_jobs_made_and_what_was_frozen(open_page: Open, plat
     assert not any("rlhf" in label for label in labels)
 
 
+def test_a_job_without_data_is_a_sentence(open_page: Open) -> None:
+    assert "leaves no data" in texts(open_page("datasets", id="pipe1-rlhf"))
+
+
 def test_a_search_says_how_far_it_got_and_goes_on_and_back(open_page: Open) -> None:
     app = open_page("datasets", id="pipe1-clean")
     assert shown_rows(app) == list(range(10))
