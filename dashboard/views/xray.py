@@ -99,7 +99,7 @@ def documents(row: PackedRow) -> None:
             st.caption(
                 f"Licence: {document.license or 'not stated'}  \nPassed: {', '.join(document.rules_passed) or '–'}"
             )
-            st.caption(f"{formats.brief(document.meta)} · id {document.id}")
+            st.caption(" · ".join([*([formats.brief(document.meta)] if document.meta else []), f"id {document.id}"]))
 
 
 def drawn(draws: tuple[Draw, ...]) -> None:
