@@ -45,8 +45,12 @@ class HubDataset(Spec):
     rows: RowSettings | None = Field(None, description="instead of those of the job")
 
 
+OptimizerName = Literal["adamw", "muon"]
+PreferenceLoss = Literal["sigmoid", "ipo"]
+
+
 class Optimizer(Spec):
-    name: Literal["adamw", "muon"] = Field("adamw", description="muon: for the matrices of the layers; AdamW elsewhere")
+    name: OptimizerName = Field("adamw", description="muon: for the matrices of the layers; AdamW elsewhere")
     lr: float = Field(gt=0)
     weight_decay: float = Field(0.1, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)

@@ -58,11 +58,13 @@ class Problem(Spec):
 
 
 class Pair(Spec):
-    """Two completions of one prompt, the first preferred."""
+    """Two completions of one prompt, the first preferred, or neither where `preference` is a half."""
 
     id: str
     prompt: tuple[Message, ...]
     chosen: str
     rejected: str
     origin: str = Field(description="distractor | policy_error | label")
+    preference: float = Field(1.0, ge=0.5, le=1, description="probability that the first is better; 0.5 is a tie")
+    margin: float = Field(0.0, ge=0, description="by how much it is better, where somebody said so, in units of reward")
     meta: dict[str, Any] = {}

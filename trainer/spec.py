@@ -16,8 +16,10 @@ from trainer.job_settings import MIXTURE as MIXTURE
 from trainer.job_settings import HubDataset as HubDataset
 from trainer.job_settings import LossScaling as LossScaling
 from trainer.job_settings import Optimizer as Optimizer
+from trainer.job_settings import OptimizerName as OptimizerName
 from trainer.job_settings import Phase as Phase
 from trainer.job_settings import PhaseSpec as PhaseSpec
+from trainer.job_settings import PreferenceLoss as PreferenceLoss
 from trainer.job_settings import RewardWeights as RewardWeights
 from trainer.job_settings import RowSettings as RowSettings
 from trainer.job_settings import RuleSettings as RuleSettings
@@ -214,12 +216,20 @@ class DpoSpec(TrainingBase):
     roles: ClassVar[tuple[str, ...]] = ("checkpoint", "pairs")
     optional_roles: ClassVar[tuple[str, ...]] = ("labels",)
     kind: Literal["dpo"] = "dpo"
+    loss: PreferenceLoss = Field("sigmoid", description="ipo: for labels without doubt, which sigmoid drives apart")
     beta: float = Field(0.1, gt=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of the labels that may be wrong; sigmoid only")
     likelihood_weight: float = Field(0.1, ge=0, description="weight of the added likelihood of the chosen answer")
     max_kl: float = Field(0.1, gt=0, description="nat per token: largest upper 95 % bound of KL to the reference")
     check_every: int = Field(20, gt=0, description="steps between measurements of that bound")
     batch_pairs: int = Field(32, gt=0)
     max_new_tokens: int = Field(128, gt=0)
+
+    @model_validator(mode="after")
+    def _smoothing_fits(self) -> Self:
+        if self.loss == "ipo" and self.label_smoothing:
+            raise ValueError(f"job '{self.name}': label_smoothing is for loss 'sigmoid'; leave it out with 'ipo'")
+        return self
 
 
 class RlhfSpec(TrainingBase):

@@ -16,7 +16,7 @@ from backend.deployments.schemas import (
 )
 from backend.deployments.serving_client import ask_serving, read_metrics
 from backend.deployments.tables import Action
-from backend.errors import Conflict, Invalid, NotFound
+from backend.errors import Conflict, Invalid, NotFound, Unavailable
 from backend.jobs.service import get_job
 from backend.platform import Platform
 from trainer.artifacts import RunFolder
@@ -128,11 +128,11 @@ def list_history(platform: Platform, model_name: str) -> list[ChangeSchema]:
 
 
 def live(platform: Platform) -> LiveSchema:
-    """Raises: Conflict: serving does not answer."""
+    """Raises: Unavailable: serving does not answer."""
     try:
         return read_metrics(platform.settings)
     except ValueError as error:
-        raise Conflict(str(error)) from error
+        raise Unavailable(str(error)) from error
 
 
 def list_deployments(platform: Platform) -> list[DeploymentSchema]:

@@ -15,11 +15,12 @@ from trainer.spec import Message, Pair
 
 
 def freeze_labels(platform: Platform) -> DatasetRow | None:
-    """Write the labels that prefer one answer into `datasets/labels-<hash>`; none when there are no such labels.
+    """Write the labels that compare two answers into `datasets/labels-<hash>`; none when there are no such labels.
 
-    Of one person's labels of a pair the latest counts; ties, skips and "both bad" say nothing about which is better.
+    Of one person's labels of a pair the latest counts. A tie is a pair without a preference, which only a reward model
+    can learn from; skips and "both bad" compare nothing.
     """
-    pairs = _preferred(platform)
+    pairs = _compared(platform)
     if not pairs:
         return None
     content = "".join(pair.model_dump_json() + "\n" for pair in pairs)
@@ -34,12 +35,12 @@ def freeze_labels(platform: Platform) -> DatasetRow | None:
     return DatasetRow(**row)
 
 
-def _preferred(platform: Platform) -> Sequence[Pair]:
+def _compared(platform: Platform) -> Sequence[Pair]:
     latest = select(func.max(LabelRow.id)).group_by(LabelRow.pair_id, LabelRow.user_id)
     query = (
         select(LabelRow, PairRow)
         .join(PairRow)
-        .where(LabelRow.id.in_(latest), LabelRow.choice.in_(("left", "right")))
+        .where(LabelRow.id.in_(latest), LabelRow.choice.in_(("left", "right", "tie")))
         .order_by(LabelRow.pair_id, LabelRow.user_id)
     )
     with platform.database.read() as session:
@@ -47,7 +48,7 @@ def _preferred(platform: Platform) -> Sequence[Pair]:
 
 
 def _as_pair(label: LabelRow, pair: PairRow) -> Pair:
-    a_chosen = (label.choice == "left") == (label.position == "ab")
+    a_chosen = label.choice == "tie" or (label.choice == "left") == (label.position == "ab")
     chosen, rejected = (pair.a, pair.b) if a_chosen else (pair.b, pair.a)
     return Pair(
         id=f"{pair.id}-{label.user_id}",
@@ -55,5 +56,6 @@ def _as_pair(label: LabelRow, pair: PairRow) -> Pair:
         chosen=chosen,
         rejected=rejected,
         origin="label",
+        preference=0.5 if label.choice == "tie" else 1.0,
         meta={"pair": pair.id, "user": label.user_id, "label": label.id, "pair_origin": pair.origin},
     )

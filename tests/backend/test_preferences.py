@@ -94,17 +94,18 @@ def test_only_the_latest_preference_of_each_person_is_frozen(platform: Platform,
         shown = service.next_pair(platform, ann)
         assert shown is not None
         judge(platform, ann, shown, choice)
-    assert [(found.chosen[:4], found.rejected[:3], found.origin) for found in frozen(platform)] == [
-        ("good", "bad", "label")
-    ]
+    assert sorted((found.preference, found.origin) for found in frozen(platform)) == [(0.5, "label"), (1.0, "label")]
+    [preferred] = [found for found in frozen(platform) if found.preference == 1]
+    assert (preferred.chosen[:4], preferred.rejected[:3]) == ("good", "bad")
     prefer_good(platform, ben)
-    assert len(frozen(platform)) == 2
-    changed = frozen(platform)[0]
+    assert len(frozen(platform)) == 3
+    changed = next(found for found in frozen(platform) if found.preference == 1)
     user = ann if changed.meta["user"] == ann.id else ben
     judged = service.summary(platform, user).mine
     service.add_label(platform, user, NewLabel(pair=changed.meta["pair"], position="ab", choice="right"))
     assert service.summary(platform, user).mine == judged
-    assert sorted(found.chosen[:3] for found in frozen(platform)) == ["bad", "goo"]
+    decided = [found for found in frozen(platform) if found.preference == 1]
+    assert sorted(found.chosen[:3] for found in decided) == ["bad", "goo"]
 
 
 def test_a_frozen_dataset_never_changes(platform: Platform, people: list[UserRow]) -> None:
