@@ -23,9 +23,10 @@ def lineage(platform: Platform, of: str) -> Lineage:
         datasets = list(session.scalars(select(DatasetRow).order_by(DatasetRow.created)))
     nodes = [Node(id=row.id, type="job", name=row.name, kind=row.kind, state=row.state) for row in jobs]
     nodes += [Node(id=row.id, type="dataset", name=row.id, kind=row.kind, state="succeeded") for row in datasets]
-    if of not in {node.id for node in nodes}:
+    known = {node.id for node in nodes}
+    if of not in known:
         raise NotFound(f"there is no job and no dataset '{of}'; GET /jobs and GET /datasets list them")
-    edges = [edge for row in jobs for edge in _read_by(row)]
+    edges = [edge for row in jobs for edge in _read_by(row) if edge.source in known]
     edges += [Edge(source=row.job_id, target=row.id, role=row.kind) for row in datasets if row.job_id]
     before = _reached(of, [(edge.target, edge.source) for edge in edges])
     behind = _reached(of, [(edge.source, edge.target) for edge in edges])
