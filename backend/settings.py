@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     label_repeats: float = Field(
         0.05, ge=0, le=0.5, description="hidden second looks of a person, as a share of their labels"
     )
+    upload_megabytes: int = Field(10_000, gt=0, description="largest file that may be uploaded")
     trainer_command: tuple[str, ...] = Field(
         (sys.executable, "-m", "trainer", "run"), description="starts a trainer process; the run folder is appended"
     )
@@ -63,6 +64,10 @@ class Settings(BaseSettings):
     @property
     def store(self) -> Path:
         return Path(self.store_url.removeprefix("file://")).expanduser().absolute()
+
+    @property
+    def uploads(self) -> Path:
+        return self.home / "uploads"
 
     @property
     def queue(self) -> str:

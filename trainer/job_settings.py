@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from trainer.devices import GPUS, find_gpu
 from trainer.model.config import ModelConfig
-from trainer.records import Spec
+from trainer.records import Domain, Spec
 
 Phase = Literal["text", "completion", "dialogue"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -20,6 +20,29 @@ class RuleSettings(Spec):
     max_toxicity: float = Field(0.9, ge=0, le=1)
     max_duplicate_line_share: float = Field(0.3, ge=0, le=1)
     near_duplicate_jaccard: float = Field(0.8, gt=0, le=1)
+
+
+class RowSettings(Spec):
+    """How a row of JSON Lines, CSV or Parquet becomes a record."""
+
+    text_fields: tuple[str, ...] = Field(
+        ("text",),
+        min_length=1,
+        description="the first that a row has: a column, a dotted path, or a template such as "
+        "'{question}\\n{answer}'; a list of messages becomes a chat",
+    )
+    id_field: str = Field("id", description="column kept as the row's own id, where there is one")
+
+
+class HubDataset(Spec):
+    """A data set of the Hugging Face hub, or a local copy of one."""
+
+    name: str = Field(min_length=1, description="owner/name on the hub, or a folder")
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = Field(None, description="a commit of the hub's repository, for runs that can be repeated")
+    license: str = Field("", description="where the data set's card names none")
+    rows: RowSettings | None = Field(None, description="instead of those of the job")
 
 
 OptimizerName = Literal["adamw", "muon"]
@@ -67,6 +90,10 @@ CURRICULUM: tuple[PhaseSpec, ...] = (
 )
 
 
+# Article: code 28 %, science 19 %, multilingual 33 %, general the rest.
+MIXTURE: dict[Domain, float] = {"code": 0.28, "science": 0.19, "multilingual": 0.33, "general": 0.20}
+
+
 class SpecialistSettings(Spec):
     """Heterogeneous experts: of each layer's experts the first few are for code, the next for science, the rest general
     (which takes the multilingual too). The article's pool of 8 is 2, 3 and 3."""
@@ -98,6 +125,19 @@ class SyntaxPenalty(Spec):
     every: int = Field(25, gt=0, description="steps from one time to the next")
     prompts: int = Field(8, gt=0, description="beginnings drawn each time")
     new_tokens: int = Field(48, gt=0, description="tokens written at most")
+
+
+class TeacherSettings(Spec):
+    """A model that speaks OpenAI's protocol and writes the solutions; each of its steps is verified."""
+
+    url: str = Field(pattern=r"^https?://", description="up to and with /v1, such as http://localhost:8000/v1")
+    model: str = Field(min_length=1)
+    key_variable: str = Field("", description="environment variable of the worker that holds the key; empty: no key")
+    concurrency: int = Field(8, gt=0, description="requests at once")
+    timeout: float = Field(60.0, gt=0, description="seconds a whole answer may take")
+    retries: int = Field(1, ge=0, description="further tries after no answer or one that is not accepted")
+    max_tokens: int = Field(512, gt=0, description="of an answer")
+    temperature: float = Field(0.7, ge=0)
 
 
 class RewardWeights(Spec):

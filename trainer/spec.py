@@ -12,6 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from trainer.job_settings import CURRICULUM as CURRICULUM
+from trainer.job_settings import MIXTURE as MIXTURE
+from trainer.job_settings import HubDataset as HubDataset
 from trainer.job_settings import LossScaling as LossScaling
 from trainer.job_settings import Optimizer as Optimizer
 from trainer.job_settings import OptimizerName as OptimizerName
@@ -19,10 +21,12 @@ from trainer.job_settings import Phase as Phase
 from trainer.job_settings import PhaseSpec as PhaseSpec
 from trainer.job_settings import PreferenceLoss as PreferenceLoss
 from trainer.job_settings import RewardWeights as RewardWeights
+from trainer.job_settings import RowSettings as RowSettings
 from trainer.job_settings import RuleSettings as RuleSettings
 from trainer.job_settings import Share as Share
 from trainer.job_settings import SpecialistSettings as SpecialistSettings
 from trainer.job_settings import SyntaxPenalty as SyntaxPenalty
+from trainer.job_settings import TeacherSettings as TeacherSettings
 from trainer.job_settings import TrtllmSettings as TrtllmSettings
 from trainer.model.config import ModelConfig
 from trainer.model.presets import from_preset
@@ -50,7 +54,7 @@ class JobBase(Spec):
     optional_roles: ClassVar[tuple[str, ...]] = ()
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$", description="unique in its pipeline")
-    inputs: dict[str, str] = Field({}, description="role -> name of an earlier job, or 'run:<job id>'")
+    inputs: dict[str, str] = Field({}, description="role -> name of an earlier job, 'run:<job id>' or 'dataset:<id>'")
     seed: int = 0
 
     @model_validator(mode="after")
@@ -68,18 +72,35 @@ class JobBase(Spec):
 class CleanSpec(JobBase):
     kind: Literal["clean"] = "clean"
     python_installation: bool = Field(True, description="read this machine's own Python installation")
-    folders: tuple[str, ...] = Field((), description="folders of txt, md, py, jsonl … to read too")
+    folders: tuple[str, ...] = Field(
+        (),
+        description="folders, files and archives to read too: text, HTML, PDF, code, JSON Lines, CSV, Parquet, zip …",
+    )
+    uploads: tuple[str, ...] = Field((), description="ids of uploads to read too; they become their paths")
+    hugging_face: tuple[HubDataset, ...] = Field((), description="data sets of the Hugging Face hub to read too")
+    rows: RowSettings = RowSettings()
     max_megabytes: float = Field(8.0, gt=0, description="stop reading a source after so much text")
     rules: RuleSettings = RuleSettings()
 
 
 class SynthesizeSpec(JobBase):
+    """`evaluation`, an evaluate job, says where a network is weak: of that more is drawn for training."""
+
+    optional_roles: ClassVar[tuple[str, ...]] = ("evaluation",)
     kind: Literal["synthesize"] = "synthesize"
     families: tuple[str, ...] = Field((), description="empty: every family there is")
     levels: tuple[int, ...] = (1, 2)
     train: int = Field(20_000, gt=0, description="problems with solutions, for SFT and pairs")
     rl: int = Field(20_000, ge=0, description="problems with answers only, for reinforcement learning")
     heldout: int = Field(500, gt=0, description="for evaluation; disjoint from both by hash")
+    heldout_wordings: int = Field(
+        0, ge=0, le=2, description="of each family's wordings, so many are kept for evaluation, which has no others"
+    )
+    adaptive_floor: Share = Field(
+        0.2, description="with an evaluation: share spread evenly; the rest goes where the network is weak"
+    )
+    teacher: TeacherSettings | None = Field(None, description="writes the solutions to train on, instead of the solver")
+    processes: int | None = Field(None, gt=0, description="to generate with; by default one a core for large jobs")
 
 
 class ImportSpec(JobBase):
@@ -105,6 +126,26 @@ class TokenizeSpec(JobBase):
     worked_share: float = Field(0.5, ge=0, le=1, description="share of problems whose answer shows the working")
     worked_share_by_level: dict[int, Share] = Field({}, description="the same for problems of one level")
     max_tokens: int = Field(4_000_000, gt=0, description="at most so many tokens for each source")
+    mixture: dict[Domain, Share] = Field(MIXTURE, description="share of each domain in the tokens of text")
+    phases: tuple[PhaseSpec, ...] | None = Field(
+        None, description="of the training this is for: the mixture then holds for all its tokens, not for text alone"
+    )
+    max_epochs: int = Field(4, gt=0, description="a document is repeated at most so often, where a domain has too few")
+    source_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        {}, description="of sources of documents, by default 1; 0 leaves one out, 2 takes twice as much of it"
+    )
+    processes: int = Field(0, ge=0, description="that encode; 0: one a core, where there is enough text for it")
+
+    @model_validator(mode="after")
+    def _mixture_is_whole(self) -> Self:
+        if set(self.mixture) != set(DOMAINS) or abs(sum(self.mixture.values()) - 1) > 1e-6:
+            raise ValueError(
+                f"job '{self.name}': mixture needs a share for each of {', '.join(DOMAINS)}, together 1; they add up "
+                f"to {sum(self.mixture.values()):g}"
+            )
+        if self.phases is not None and not any(phase.mix.get("text") for phase in self.phases):
+            raise ValueError(f"job '{self.name}': phases draw no text, which alone can be mixed; leave them out")
+        return self
 
     @model_validator(mode="after")
     def _one_tokenizer(self) -> Self:
@@ -291,7 +332,7 @@ class Recipe(Spec):
             if job.name in seen:
                 raise ValueError(f"two jobs are called '{job.name}'; names are unique in a recipe")
             for role, source in job.inputs.items():
-                if source not in seen and not source.startswith("run:"):
+                if source not in seen and not source.startswith(("run:", "dataset:")):
                     raise ValueError(
                         f"job '{job.name}': input '{role}' names '{source}', which is no earlier job of this recipe"
                     )

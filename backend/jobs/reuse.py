@@ -63,7 +63,8 @@ def reuse_key(spec: JobSpec, input_keys: Mapping[str, str]) -> str:
 def _paths(spec: JobSpec) -> list[Path]:
     """What a job reads besides the runs of other jobs."""
     if isinstance(spec, CleanSpec):
-        return [Path(folder) for folder in spec.folders]
+        copies = [wanted.name for wanted in spec.hugging_face if Path(wanted.name).is_absolute()]
+        return [Path(place) for place in (*spec.folders, *spec.uploads, *copies)]
     return [Path(spec.source)] if isinstance(spec, ImportSpec) else []
 
 

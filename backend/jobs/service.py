@@ -40,7 +40,7 @@ def submit(platform: Platform, specs: Sequence[JobSpec], pipeline: str | None, r
     Raises:
         Invalid: an input or a folder of a spec does not fit.
     """
-    specs = [with_readable_paths(spec) for spec in specs]
+    specs = [with_readable_paths(spec, platform.settings) for spec in specs]
     now = time.time()
     owner = PipelineRow(id=new_id(), name=pipeline, created=now) if pipeline is not None else None
     rows: dict[str, JobRow] = {}
