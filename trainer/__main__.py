@@ -2,6 +2,7 @@
 
 python -m trainer run RUN_DIR: job.json -> stage.run(spec, run). Exit 0 done, 1 failed, 3 cancelled.
 python -m trainer plan SPEC: what a run would take, before it starts.
+python -m trainer search RUN_DIR QUERY: what a knowledge job's store knows.
 """
 
 import argparse
@@ -11,15 +12,21 @@ import sys
 from trainer.artifacts import RunFolder
 from trainer.process import EXIT_FAILED, execute
 
+COMMANDS = {
+    "plan": ("trainer.plan.command", "what a run would take, before it starts"),
+    "search": ("trainer.data.knowledge.command", "what a knowledge job's store knows"),
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["plan"]:
-        command = importlib.import_module("trainer.plan.command")
+    if arguments and arguments[0] in COMMANDS:
+        command = importlib.import_module(COMMANDS[arguments[0]][0])
         return int(command.main(arguments[1:]))
     parser = argparse.ArgumentParser(prog="python -m trainer")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("plan", help="what a run would take, before it starts")
+    for name, (_, purpose) in COMMANDS.items():
+        commands.add_parser(name, help=purpose)
     commands.add_parser("run", help="run the job of a run folder").add_argument("run_dir")
     folder = RunFolder(parser.parse_args(arguments).run_dir)
     try:

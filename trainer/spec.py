@@ -70,6 +70,14 @@ class CleanSpec(JobBase):
     rules: RuleSettings = RuleSettings()
 
 
+class KnowledgeSpec(JobBase):
+    """Passages to search and triples to walk, of the documents of a clean or subset job."""
+
+    roles: ClassVar[tuple[str, ...]] = ("documents",)
+    kind: Literal["knowledge"] = "knowledge"
+    passage_bytes: int = Field(1_200, ge=100, description="longest passage, in bytes of UTF-8")
+
+
 class SynthesizeSpec(JobBase):
     kind: Literal["synthesize"] = "synthesize"
     families: tuple[str, ...] = Field((), description="empty: every family there is")
@@ -248,14 +256,15 @@ class DeploySpec(JobBase):
 
 
 JobSpec = Annotated[
-    CleanSpec | SynthesizeSpec | ImportSpec | TokenizeSpec | SftSpec | RewardSpec | DpoSpec | RlhfSpec | EvaluateSpec
-    | ExportSpec | DeploySpec,
+    CleanSpec | KnowledgeSpec | SynthesizeSpec | ImportSpec | TokenizeSpec | SftSpec | RewardSpec | DpoSpec | RlhfSpec
+    | EvaluateSpec | ExportSpec | DeploySpec,
     Field(discriminator="kind"),
 ]  # fmt: skip
 JOB_SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 JobKind = Literal[
-    "clean", "synthesize", "import", "tokenize", "sft", "reward", "dpo", "rlhf", "evaluate", "export", "deploy"
-]
+    "clean", "knowledge", "subset", "synthesize", "import", "tokenize", "sft", "reward", "dpo", "rlhf", "evaluate",
+    "export", "deploy",
+]  # fmt: skip
 
 
 class Job(Spec):

@@ -13,13 +13,14 @@ from trainer.spec import CleanSpec, ImportSpec, JobSpec
 RUN = "run:"
 # Role -> kinds of job that leave what the role reads; a role that is not here reads any job.
 PRODUCERS: dict[str, frozenset[str]] = {
-    "documents": frozenset({"clean"}),
+    "documents": frozenset({"clean", "subset"}),
     "problems": frozenset({"synthesize"}),
     "dataset": frozenset({"tokenize"}),
     "checkpoint": frozenset({"import", "sft", "dpo", "rlhf"}),
     "pairs": frozenset({"reward"}),
     "baseline": frozenset({"evaluate"}),
     "export": frozenset({"export"}),
+    "knowledge": frozenset({"knowledge"}),
 }
 
 
