@@ -27,7 +27,7 @@ def terms(text: str) -> list[str]:
         if run is None:
             found += [match[0]] if match[0] not in STOP_WORDS else []
         else:
-            found += [*run, *(run[at : at + 2] for at in range(len(run) - 1))]
+            found += [part for at in range(len(run)) for part in (run[at], run[at : at + 2])][:-1]
     return found
 
 
