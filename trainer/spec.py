@@ -33,6 +33,8 @@ from trainer.records import Problem as Problem
 from trainer.records import Record as Record
 from trainer.records import Role as Role
 from trainer.records import Spec as Spec
+from trainer.subset_rules import SubsetRules as SubsetRules
+from trainer.subset_rules import from_preset as from_rules_preset
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8"]
 Quantisation = Literal["fp8", "int8"]
@@ -76,6 +78,32 @@ class KnowledgeSpec(JobBase):
     roles: ClassVar[tuple[str, ...]] = ("documents",)
     kind: Literal["knowledge"] = "knowledge"
     passage_bytes: int = Field(1_200, ge=100, description="longest passage, in bytes of UTF-8")
+
+
+class SubsetSpec(JobBase):
+    """Documents of one domain: by `rules`, or by a classifier that learns from `examples` or from a `folder`."""
+
+    roles: ClassVar[tuple[str, ...]] = ("documents",)
+    kind: Literal["subset"] = "subset"
+    rules: Annotated[SubsetRules | None, BeforeValidator(from_rules_preset)] = Field(
+        None, description="'medical', 'legal', or rules of your own"
+    )
+    examples: str | None = Field(
+        None,
+        description="JSON Lines with 'text' and 'label': the classifier learns from them, rules are measured on them",
+    )
+    positive: tuple[str, ...] = Field(("1", "true", "True", "yes", "positive"), description="labels of the domain")
+    folder: str | None = Field(None, description="texts of the domain; all documents stand for the others")
+    threshold: float = Field(0.5, gt=0, le=1, description="least probability of a document that is kept")
+    heldout_share: float = Field(0.2, gt=0, lt=1, description="of the examples, to measure precision and recall on")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.rules is None and (self.examples is None) == (self.folder is None):
+            raise ValueError(f"job '{self.name}': give 'rules', or for a classifier either 'examples' or 'folder'")
+        if self.rules is not None and self.folder is not None:
+            raise ValueError(f"job '{self.name}': 'folder' is for a classifier; with 'rules' leave it out")
+        return self
 
 
 class SynthesizeSpec(JobBase):
@@ -256,8 +284,8 @@ class DeploySpec(JobBase):
 
 
 JobSpec = Annotated[
-    CleanSpec | KnowledgeSpec | SynthesizeSpec | ImportSpec | TokenizeSpec | SftSpec | RewardSpec | DpoSpec | RlhfSpec
-    | EvaluateSpec | ExportSpec | DeploySpec,
+    CleanSpec | KnowledgeSpec | SubsetSpec | SynthesizeSpec | ImportSpec | TokenizeSpec | SftSpec | RewardSpec | DpoSpec
+    | RlhfSpec | EvaluateSpec | ExportSpec | DeploySpec,
     Field(discriminator="kind"),
 ]  # fmt: skip
 JOB_SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)

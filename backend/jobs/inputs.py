@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from backend.errors import Invalid
 from backend.jobs.tables import JobRow
-from trainer.spec import CleanSpec, ImportSpec, JobSpec
+from trainer.spec import CleanSpec, ImportSpec, JobSpec, SubsetSpec
 
 RUN = "run:"
 # Role -> kinds of job that leave what the role reads; a role that is not here reads any job.
@@ -32,6 +32,8 @@ def with_readable_paths(spec: JobSpec) -> JobSpec:
     """
     if isinstance(spec, ImportSpec):
         return spec.model_copy(update={"source": str(_readable_source(spec))})
+    if isinstance(spec, SubsetSpec):
+        return _with_readable_examples(spec)
     if not isinstance(spec, CleanSpec):
         return spec
     folders = tuple(str(Path(folder).expanduser().absolute()) for folder in spec.folders)
@@ -41,6 +43,19 @@ def with_readable_paths(spec: JobSpec) -> JobSpec:
         if not os.access(folder, os.R_OK | os.X_OK):
             raise Invalid(f"job '{spec.name}': folders: '{folder}' cannot be read; check its permissions")
     return spec.model_copy(update={"folders": folders})
+
+
+def _with_readable_examples(spec: SubsetSpec) -> SubsetSpec:
+    paths = {}
+    for field, is_right in (("examples", Path.is_file), ("folder", Path.is_dir)):
+        value: str | None = getattr(spec, field)
+        if value is None:
+            continue
+        path = Path(value).expanduser().absolute()
+        if not is_right(path) or not os.access(path, os.R_OK):
+            raise Invalid(f"job '{spec.name}': {field}: '{value}' does not exist here or cannot be read")
+        paths[field] = str(path)
+    return spec.model_copy(update=paths)
 
 
 def _readable_source(spec: ImportSpec) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 import trainer
 from trainer.artifacts import COMPLETE, RunFolder
-from trainer.spec import CleanSpec, ImportSpec, JobSpec
+from trainer.spec import CleanSpec, ImportSpec, JobSpec, SubsetSpec
 
 LIBRARIES = ("torch", "tokenizers", "sympy", "numpy")
 ROOMS = ("trainer", "serving")
@@ -64,6 +64,8 @@ def _paths(spec: JobSpec) -> list[Path]:
     """What a job reads besides the runs of other jobs."""
     if isinstance(spec, CleanSpec):
         return [Path(folder) for folder in spec.folders]
+    if isinstance(spec, SubsetSpec):
+        return [Path(path) for path in (spec.examples, spec.folder) if path is not None]
     return [Path(spec.source)] if isinstance(spec, ImportSpec) else []
 
 
