@@ -12,21 +12,21 @@ import sys
 from trainer.artifacts import RunFolder
 from trainer.process import EXIT_FAILED, execute
 
-COMMANDS = {
-    "plan": ("trainer.plan.command", "what a run would take, before it starts"),
-    "search": ("trainer.data.knowledge.command", "what a knowledge job's store knows"),
+COMMANDS = {  # besides `run`: what they do, and where
+    "plan": ("what a run would take, before it starts", "trainer.plan.command"),
+    "search": ("what a knowledge job's store knows", "trainer.data.knowledge.command"),
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in COMMANDS:
-        command = importlib.import_module(COMMANDS[arguments[0]][0])
+        command = importlib.import_module(COMMANDS[arguments[0]][1])
         return int(command.main(arguments[1:]))
     parser = argparse.ArgumentParser(prog="python -m trainer")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, (_, purpose) in COMMANDS.items():
-        commands.add_parser(name, help=purpose)
+    for name, (does, _) in COMMANDS.items():
+        commands.add_parser(name, help=does)
     commands.add_parser("run", help="run the job of a run folder").add_argument("run_dir")
     folder = RunFolder(parser.parse_args(arguments).run_dir)
     try:
