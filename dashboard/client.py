@@ -4,12 +4,24 @@ import json
 import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from dashboard.data_schemas import (
+    Dataset,
+    Decision,
+    Lineage,
+    PackedRow,
+    ReviewItem,
+    ReviewQueue,
+    ReviewSummary,
+    Rows,
+    Split,
+)
 from dashboard.schemas import (
     Artifact,
     BlindPair,
@@ -25,7 +37,6 @@ from dashboard.schemas import (
     Metrics,
     NewUser,
     Pipeline,
-    Rows,
     Sampling,
     System,
     Token,
@@ -37,6 +48,8 @@ from trainer.spec import Recipe
 Shape = TypeVar("Shape")
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 PREVIEW_BYTES = 200_000
+# These start a process that loads the trainer's code first.
+INSPECT_TIMEOUT = httpx.Timeout(90.0, connect=5.0)
 
 
 class ClientError(Exception):
@@ -45,6 +58,14 @@ class ClientError(Exception):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which rows: with a value that contains `search`, and with these values of fields."""
+
+    search: str = ""
+    where: tuple[tuple[str, str], ...] = ()
 
 
 @cache
@@ -192,9 +213,48 @@ class Client:
     def artifact(self, id: str, path: str) -> bytes:
         return self.backend.request("GET", f"/jobs/{id}/artifacts/{path}").content
 
-    def rows(self, id: str, artifact: str, offset: int, limit: int, search: str) -> Rows:
-        query: dict[str, str | int] = {"artifact": artifact, "offset": offset, "limit": limit, "search": search}
-        return self.backend.ask(Rows, "GET", f"/jobs/{id}/rows", params=query)
+    # -- data --------------------------------------------------------------------------------------------------------
+
+    def rows(self, owner: str, artifact: str, asked: Asked, offset: int, limit: int) -> Rows:
+        """Rows that were asked for from number `offset` on; `owner` is 'jobs/<id>' or 'datasets/<id>'."""
+        query = {"artifact": artifact, "offset": offset, "limit": limit, "search": asked.search}
+        where = [f"{name}:{value}" for name, value in asked.where]
+        return self.backend.ask(Rows, "GET", f"/{owner}/rows", params=query | {"where": where})
+
+    def datasets(self) -> list[Dataset]:
+        return self.backend.ask(list[Dataset], "GET", "/datasets")
+
+    def freeze_reviewed(self, job: str, include: str) -> Dataset:
+        return self.backend.ask(Dataset, "POST", "/datasets/reviewed", json={"job": job, "include": include})
+
+    def lineage(self, id: str) -> Lineage:
+        return self.backend.ask(Lineage, "GET", f"/lineage/{id}")
+
+    def inspect(self, id: str, source: str, split: str, row: int, training: str | None) -> PackedRow:
+        """A packed row of a tokenize job, and the steps of a training run that drew it."""
+        query = {"source": source, "split": split, "row": row} | ({"training": training} if training else {})
+        return self.backend.ask(PackedRow, "GET", f"/jobs/{id}/inspect", params=query, timeout=INSPECT_TIMEOUT)
+
+    # -- reviews -----------------------------------------------------------------------------------------------------
+
+    def review_queues(self) -> list[ReviewQueue]:
+        return self.backend.ask(list[ReviewQueue], "GET", "/reviews/queues")
+
+    def next_review(self, job: str, split: Split) -> ReviewItem | None:
+        """A problem for this user to decide on; None when there is none."""
+        response = self.backend.request("GET", "/reviews/next", params={"job": job, "split": split})
+        return None if response.status_code == 204 else ReviewItem.model_validate_json(response.content)
+
+    def review(self, item: ReviewItem, decision: Decision, seconds: float, **fields: Any) -> None:
+        """`fields`: the reason of a reject, the problem of an edit (which takes the check a moment)."""
+        body = {"job": item.job, "split": item.split, "number": item.number, "decision": decision, "seconds": seconds}
+        self.backend.request("POST", "/reviews", json=body | fields, timeout=INSPECT_TIMEOUT)
+
+    def undo_review(self, job: str, split: Split) -> ReviewItem:
+        return self.backend.ask(ReviewItem, "POST", "/reviews/undo", json={"job": job, "split": split})
+
+    def review_summary(self, job: str) -> ReviewSummary:
+        return self.backend.ask(ReviewSummary, "GET", "/reviews/summary", params={"job": job})
 
     # -- preferences -------------------------------------------------------------------------------------------------
 

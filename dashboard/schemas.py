@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 JobState = Literal["waiting", "queued", "running", "succeeded", "failed", "cancelled"]
 ACTIVE: frozenset[str] = frozenset({"waiting", "queued", "running"})
+# Stages whose runs leave data rather than a network.
+DATA_KINDS: tuple[str, ...] = ("clean", "subset", "synthesize", "tokenize", "knowledge")
 Choice = Literal["left", "right", "tie", "both_bad", "skip"]
 
 
@@ -94,11 +96,6 @@ class Log(Schema):
 class Artifact(Schema):
     path: str
     bytes: int
-
-
-class Rows(Schema):
-    rows: tuple[dict[str, Any], ...]
-    total: int
 
 
 class BlindPair(Schema):

@@ -3,6 +3,7 @@
 python -m trainer run RUN_DIR: job.json -> stage.run(spec, run). Exit 0 done, 1 failed, 3 cancelled.
 python -m trainer plan SPEC: what a run would take, before it starts.
 python -m trainer search RUN_DIR QUERY: what a knowledge job's store knows.
+python -m trainer check-problem: a Problem as JSON on stdin -> {"fault": null | text}, every step checked again.
 """
 
 import argparse
@@ -23,10 +24,13 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments and arguments[0] in COMMANDS:
         command = importlib.import_module(COMMANDS[arguments[0]][1])
         return int(command.main(arguments[1:]))
+    if arguments == ["check-problem"]:
+        return int(importlib.import_module("trainer.data.synthesis.command").main())
     parser = argparse.ArgumentParser(prog="python -m trainer")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (does, _) in COMMANDS.items():
         commands.add_parser(name, help=does)
+    commands.add_parser("check-problem", help="check a problem that stands on stdin as JSON")
     commands.add_parser("run", help="run the job of a run folder").add_argument("run_dir")
     folder = RunFolder(parser.parse_args(arguments).run_dir)
     try:

@@ -96,6 +96,19 @@ class SyntaxPenalty(Spec):
     new_tokens: int = Field(48, gt=0, description="tokens written at most")
 
 
+class TeacherSettings(Spec):
+    """A model that speaks OpenAI's protocol and writes the solutions; each of its steps is verified."""
+
+    url: str = Field(pattern=r"^https?://", description="up to and with /v1, such as http://localhost:8000/v1")
+    model: str = Field(min_length=1)
+    key_variable: str = Field("", description="environment variable of the worker that holds the key; empty: no key")
+    concurrency: int = Field(8, gt=0, description="requests at once")
+    timeout: float = Field(60.0, gt=0, description="seconds a whole answer may take")
+    retries: int = Field(1, ge=0, description="further tries after no answer or one that is not accepted")
+    max_tokens: int = Field(512, gt=0, description="of an answer")
+    temperature: float = Field(0.7, ge=0)
+
+
 class RewardWeights(Spec):
     """Article: R = 0.4 R_corr + 0.3 R_conc + 0.2 R_div + 0.1 R_safe."""
 

@@ -50,6 +50,11 @@ class Problem(Spec):
     direct: str = Field(description="the answer alone, in the same closing form")
     answer: str = Field(description="the answer as an expression that SymPy parses")
     distractors: tuple[Distractor, ...] = ()
+    condition: str = Field(
+        "",
+        exclude_if=lambda condition: not condition,
+        description="what the answer has to satisfy, for checking it again; empty where the working says it all",
+    )
 
 
 class Pair(Spec):

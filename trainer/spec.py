@@ -21,6 +21,7 @@ from trainer.job_settings import RuleSettings as RuleSettings
 from trainer.job_settings import Share as Share
 from trainer.job_settings import SpecialistSettings as SpecialistSettings
 from trainer.job_settings import SyntaxPenalty as SyntaxPenalty
+from trainer.job_settings import TeacherSettings as TeacherSettings
 from trainer.job_settings import TrtllmSettings as TrtllmSettings
 from trainer.model.config import ModelConfig
 from trainer.model.presets import from_preset
@@ -49,7 +50,7 @@ class JobBase(Spec):
     optional_roles: ClassVar[tuple[str, ...]] = ()
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$", description="unique in its pipeline")
-    inputs: dict[str, str] = Field({}, description="role -> name of an earlier job, or 'run:<job id>'")
+    inputs: dict[str, str] = Field({}, description="role -> name of an earlier job, 'run:<job id>' or 'dataset:<id>'")
     seed: int = 0
 
     @model_validator(mode="after")
@@ -107,12 +108,23 @@ class SubsetSpec(JobBase):
 
 
 class SynthesizeSpec(JobBase):
+    """`evaluation`, an evaluate job, says where a network is weak: of that more is drawn for training."""
+
+    optional_roles: ClassVar[tuple[str, ...]] = ("evaluation",)
     kind: Literal["synthesize"] = "synthesize"
     families: tuple[str, ...] = Field((), description="empty: every family there is")
     levels: tuple[int, ...] = (1, 2)
     train: int = Field(20_000, gt=0, description="problems with solutions, for SFT and pairs")
     rl: int = Field(20_000, ge=0, description="problems with answers only, for reinforcement learning")
     heldout: int = Field(500, gt=0, description="for evaluation; disjoint from both by hash")
+    heldout_wordings: int = Field(
+        0, ge=0, le=2, description="of each family's wordings, so many are kept for evaluation, which has no others"
+    )
+    adaptive_floor: Share = Field(
+        0.2, description="with an evaluation: share spread evenly; the rest goes where the network is weak"
+    )
+    teacher: TeacherSettings | None = Field(None, description="writes the solutions to train on, instead of the solver")
+    processes: int | None = Field(None, gt=0, description="to generate with; by default one a core for large jobs")
 
 
 class ImportSpec(JobBase):
@@ -317,7 +329,7 @@ class Recipe(Spec):
             if job.name in seen:
                 raise ValueError(f"two jobs are called '{job.name}'; names are unique in a recipe")
             for role, source in job.inputs.items():
-                if source not in seen and not source.startswith("run:"):
+                if source not in seen and not source.startswith(("run:", "dataset:")):
                     raise ValueError(
                         f"job '{job.name}': input '{role}' names '{source}', which is no earlier job of this recipe"
                     )

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from backend.datasets.tables import DatasetRow
+from backend.jobs.inputs import frozen_inputs
 from backend.jobs.reuse import content_key, reuse_key
 from backend.jobs.tables import JobRow
 from backend.platform import Platform
@@ -28,16 +30,18 @@ def bind(platform: Platform, row: JobRow) -> Bound:
     """Resolve the inputs of a job whose sources have succeeded; reads files, so never inside a transaction.
 
     Raises:
-        ValueError: a run folder it reads is gone, or its kind cannot run here.
+        ValueError: a folder it reads is gone, or its kind cannot run here.
     """
     spec = JOB_SPEC.validate_python(row.spec)
     with platform.database.read() as session:
         found = session.scalars(select(JobRow).where(JobRow.id.in_(row.sources.values())))
         folders = {job.id: job.run_folder for job in found}
-    inputs = {role: folders[job_id] for role, job_id in row.sources.items()}
+        frozen = {role: session.get_one(DatasetRow, name).folder for role, name in frozen_inputs(spec).items()}
+    inputs = frozen | {role: folders[job_id] for role, job_id in row.sources.items()}
     for role, folder in inputs.items():
         if not Path(folder).is_dir():
-            raise ValueError(f"input '{role}': the run folder of job {row.sources[role]} is gone; run that job again")
+            lost = f"run folder of job {row.sources[role]}" if role in row.sources else "folder of the frozen dataset"
+            raise ValueError(f"input '{role}': the {lost} is gone; make it again")
     dataset = freeze_labels(platform) if LABELS in spec.optional_roles else None
     if dataset is not None:
         inputs[LABELS] = dataset.folder

@@ -6,11 +6,12 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.datasets.tables import DatasetRow
 from backend.errors import Invalid
 from backend.jobs.tables import JobRow
 from trainer.spec import CleanSpec, ImportSpec, JobSpec, SubsetSpec
 
-RUN = "run:"
+RUN, DATASET = "run:", "dataset:"
 # Role -> kinds of job that leave what the role reads; a role that is not here reads any job.
 PRODUCERS: dict[str, frozenset[str]] = {
     "documents": frozenset({"clean", "subset"}),
@@ -19,9 +20,12 @@ PRODUCERS: dict[str, frozenset[str]] = {
     "checkpoint": frozenset({"import", "sft", "dpo", "rlhf"}),
     "pairs": frozenset({"reward"}),
     "baseline": frozenset({"evaluate"}),
+    "evaluation": frozenset({"evaluate"}),
     "export": frozenset({"export"}),
     "knowledge": frozenset({"knowledge"}),
 }
+# Role -> kind of frozen dataset that can stand in for a job.
+FROZEN = {"problems": "reviewed"}
 
 
 def with_readable_paths(spec: JobSpec) -> JobSpec:
@@ -70,7 +74,7 @@ def _readable_source(spec: ImportSpec) -> Path:
 
 
 def resolve_sources(session: Session, spec: JobSpec, earlier: dict[str, JobRow]) -> dict[str, str]:
-    """Role -> job id for each input of a spec.
+    """Role -> job id for each input of a spec but frozen datasets, which are there already.
 
     Args:
         earlier: the recipe's jobs so far by name; empty for a single job.
@@ -80,6 +84,9 @@ def resolve_sources(session: Session, spec: JobSpec, earlier: dict[str, JobRow])
     """
     sources = {}
     for role, source in spec.inputs.items():
+        if source.startswith(DATASET):
+            _require_dataset(session, spec, role, source)
+            continue
         row = _find(session, source, earlier)
         if row is None:
             known = "the id of an existing job as 'run:<job id>'"
@@ -92,6 +99,20 @@ def resolve_sources(session: Session, spec: JobSpec, earlier: dict[str, JobRow])
             raise Invalid(f"job '{spec.name}': input '{role}' reads a {wanted} job, but '{source}' is a {row.kind} job")
         sources[role] = row.id
     return sources
+
+
+def frozen_inputs(spec: JobSpec) -> dict[str, str]:
+    """Role -> id of the frozen dataset a spec names for it."""
+    named = {role: source for role, source in spec.inputs.items() if source.startswith(DATASET)}
+    return {role: source.removeprefix(DATASET) for role, source in named.items()}
+
+
+def _require_dataset(session: Session, spec: JobSpec, role: str, source: str) -> None:
+    row = session.get(DatasetRow, source.removeprefix(DATASET))
+    if row is None or row.kind != FROZEN.get(role):
+        wanted = ", ".join(f"a {kind} one for '{name}'" for name, kind in FROZEN.items())
+        found = "no dataset" if row is None else f"a dataset of kind {row.kind}"
+        raise Invalid(f"job '{spec.name}': input '{role}' is '{source}', which is {found}; a dataset can be {wanted}")
 
 
 def _find(session: Session, source: str, earlier: dict[str, JobRow]) -> JobRow | None:

@@ -6,7 +6,8 @@ from fastapi.responses import FileResponse, JSONResponse
 from backend.auth import PlatformDep
 from backend.errors import NotFound
 from backend.jobs import files, metrics, service
-from backend.jobs.schemas import ArtifactSchema, JobSchema, LogSchema, RowsSchema
+from backend.jobs.inspecting import InspectQuery, inspect
+from backend.jobs.schemas import ArtifactSchema, JobSchema, LogSchema, RowsQuery, RowsSchema
 from backend.jobs.tables import JobRow, JobState
 from trainer.artifacts import RunFolder
 
@@ -86,13 +87,12 @@ def get_artifact(platform: PlatformDep, job_id: str, path: str) -> FileResponse:
 
 
 @router.get("/{job_id}/rows")
-def get_rows(
-    platform: PlatformDep,
-    job_id: str,
-    artifact: str,
-    offset: Annotated[int, Query(ge=0)] = 0,
-    limit: Annotated[int, Query(ge=1, le=files.MAX_ROWS)] = 50,
-    search: str = "",
-) -> RowsSchema:
-    rows, total = files.preview(_run(service.get_job(platform, job_id)), artifact, offset, limit, search)
-    return RowsSchema(rows=rows, total=total)
+def get_rows(platform: PlatformDep, job_id: str, asked: Annotated[RowsQuery, Query()]) -> RowsSchema:
+    """Rows of a JSON Lines artifact from number `offset` on; ask again with `next` until it is null."""
+    return RowsSchema.of(files.preview(_run(service.get_job(platform, job_id)), asked))
+
+
+@router.get("/{job_id}/inspect")
+def inspect_row(platform: PlatformDep, job_id: str, asked: Annotated[InspectQuery, Query()]) -> Any:
+    """One packed row of a tokenize job: its tokens, their documents, and which steps of an sft job drew it."""
+    return inspect(platform, job_id, asked)

@@ -30,7 +30,7 @@ def freeze_labels(platform: Platform) -> DatasetRow | None:
             write_jsonl(folder / "pairs.jsonl", pairs)
     row = {"id": name, "kind": "labels", "folder": str(run.path), "rows": len(pairs), "created": time.time()}
     with platform.database.write() as session:
-        upsert(session, DatasetRow.__table__, [row], update=False)
+        upsert(session, DatasetRow.__table__, [row | {"about": {}}], update=False)
     return DatasetRow(**row)
 
 

@@ -5,6 +5,8 @@ from dashboard.sessions import COOKIE, sessions
 from tests.dashboard.conftest import Open, texts
 from tests.dashboard.contract import KEY, Platform
 
+PAGES = ["pipelines", "pipeline", "run", "datasets", "xray", "label", "review", "playground", "deployments", "system"]
+
 
 def button(app: AppTest, label: str) -> AppTest:
     """Press the one button of that label."""
@@ -66,10 +68,11 @@ def test_no_backend_is_a_sentence_with_its_address(open_page: Open, monkeypatch:
     assert not app.exception
 
 
-@pytest.mark.parametrize("page", ["pipelines", "pipeline", "run", "label", "playground", "deployments", "system"])
+@pytest.mark.parametrize("page", PAGES)
 def test_every_page_shows_the_backends_error_as_a_sentence(open_page: Open, platform: Platform, page: str) -> None:
     sentence = "The database is being upgraded; try again in a minute."
-    asked = ("/recipes", "/pipelines", "/pipelines/pipe1", "/jobs/pipe1-rlhf", "/pairs/next", "/deployments", "/system")
+    asked = ("/recipes", "/pipelines", "/pipelines/pipe1", "/jobs/pipe1-rlhf", "/pairs/next", "/deployments", "/system",
+             "/datasets", "/jobs", "/reviews/queues")  # fmt: skip
     platform.refuse = dict.fromkeys(asked, (503, sentence))
     app = open_page(page, id={"pipeline": "pipe1", "run": "pipe1-rlhf"}.get(page, ""))
     assert sentence in texts(app)
@@ -169,7 +172,7 @@ def test_another_run_is_laid_over_and_named_in_the_url(open_page: Open) -> None:
 @pytest.mark.parametrize(
     ("job", "section", "shown"),
     [
-        ("clean", "Result", "Low entropy"),
+        ("clean", "Result", "Too few."),
         ("evaluate-sft", "Result", "36.7 to 45.4 %"),
         ("rlhf", "Log", "step 40 loss 0.512"),
         ("clean", "Artifacts", "About tensors."),
