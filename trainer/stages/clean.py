@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainer.artifacts import Run, new_folder, write_jsonl
-from trainer.data.rules import PersonalData, RuleEngine, default_rules
+from trainer.data.dedup import ExactDuplicate, NearDuplicate
+from trainer.data.rules import Rule, RuleEngine, default_rules
 from trainer.data.sources import Source, open_sources
 from trainer.data.stopping import stop_if_asked, stoppable
 from trainer.spec import CleanSpec, Record
@@ -17,7 +18,8 @@ _MEGABYTE = 1_000_000
 def run(spec: CleanSpec, run: Run) -> None:
     with stoppable():
         sources = open_sources(spec.folders, spec.python_installation)
-        engine = RuleEngine(default_rules(spec.rules), spec.seed)
+        duplicates: list[Rule] = [ExactDuplicate(), NearDuplicate(spec.rules.near_duplicate_jaccard)]
+        engine = RuleEngine([*default_rules(spec.rules), *duplicates], spec.seed)
         characters: dict[str, Counter[str]] = {"domains": Counter(), "sources": Counter(), "languages": Counter()}
         with new_folder(run.folder.artifacts / "documents") as folder:
             for number, source in enumerate(sources):
@@ -62,9 +64,7 @@ def _result(engine: RuleEngine, characters: dict[str, Counter[str]]) -> dict[str
     return {
         "documents": {"read": engine.read, "kept": engine.kept},
         "dropped": engine.dropped,
-        "scrubbed": {
-            kind: n for rule in engine.rules if isinstance(rule, PersonalData) for kind, n in rule.scrubbed.items()
-        },
+        "scrubbed": dict(engine.scrubbed),
         "examples": engine.examples,
         "characters": total,
         "shares": {domain: round(count / total, 4) for domain, count in characters["domains"].items()},
