@@ -22,6 +22,7 @@ from dashboard.data_schemas import (
     Rows,
     Split,
 )
+from dashboard.knowledge import Found, Graph
 from dashboard.schemas import (
     Artifact,
     BlindPair,
@@ -234,6 +235,18 @@ class Client:
         """A packed row of a tokenize job, and the steps of a training run that drew it."""
         query = {"source": source, "split": split, "row": row} | ({"training": training} if training else {})
         return self.backend.ask(PackedRow, "GET", f"/jobs/{id}/inspect", params=query, timeout=INSPECT_TIMEOUT)
+
+    # -- knowledge ---------------------------------------------------------------------------------------------------
+
+    def search(self, id: str, query: str, k: int) -> Found:
+        """Passages of a knowledge job's store."""
+        return self.backend.ask(Found, "GET", f"/jobs/{id}/search", params={"query": query, "k": k})
+
+    def graph(self, id: str, entity: str, depth: int, to: str) -> Graph:
+        """Triples around an entity, or on the way to another."""
+        query: dict[str, str | int | None] = {"entity": entity, "depth": depth, "to": to or None}
+        asked = {name: value for name, value in query.items() if value is not None}
+        return self.backend.ask(Graph, "GET", f"/jobs/{id}/graph", params=asked)
 
     # -- reviews -----------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from backend.auth import PlatformDep
 from backend.errors import NotFound
 from backend.jobs import files, metrics, service
 from backend.jobs.inspecting import InspectQuery, inspect
+from backend.jobs.knowing import GraphQuery, SearchQuery, graph, search
 from backend.jobs.schemas import ArtifactSchema, JobSchema, LogSchema, RowsQuery, RowsSchema
 from backend.jobs.tables import JobRow, JobState
 from trainer.artifacts import RunFolder
@@ -96,3 +97,15 @@ def get_rows(platform: PlatformDep, job_id: str, asked: Annotated[RowsQuery, Que
 def inspect_row(platform: PlatformDep, job_id: str, asked: Annotated[InspectQuery, Query()]) -> Any:
     """One packed row of a tokenize job: its tokens, their documents, and which steps of an sft job drew it."""
     return inspect(platform, job_id, asked)
+
+
+@router.get("/{job_id}/search")
+def search_passages(platform: PlatformDep, job_id: str, asked: Annotated[SearchQuery, Query()]) -> Any:
+    """The passages of a knowledge job's store that fit a query best, and entities to walk on from."""
+    return search(platform, job_id, asked)
+
+
+@router.get("/{job_id}/graph")
+def show_graph(platform: PlatformDep, job_id: str, asked: Annotated[GraphQuery, Query()]) -> Any:
+    """The triples around an entity of a knowledge job's store, or the path from it to another."""
+    return graph(platform, job_id, asked)
