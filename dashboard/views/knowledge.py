@@ -90,7 +90,7 @@ def walked(key: str, names: list[str]) -> Callable[[], None]:
 
 
 def graph(job: Job) -> None:
-    name, steps, other = st.columns([2.4, 1.3, 2], vertical_alignment="bottom")
+    name, steps, other = st.columns([2.2, 1.6, 2], vertical_alignment="bottom")
     entity = name.text_input("Entity", key=ENTITY, bind="query-params", placeholder="the name of one thing, any case")
     depth = steps.segmented_control("Steps", DEPTHS, default=1, required=True, key="depth", bind="query-params")
     to = other.text_input("Path to", key="to", bind="query-params", placeholder="another one")
