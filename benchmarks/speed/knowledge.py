@@ -13,6 +13,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -70,9 +71,9 @@ def measure(records: list[Record], folder: Path) -> dict[str, Any]:
         "triples a second": round(counts.triples / seconds),
         "store megabytes": round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6, 1),
         "largest memory, megabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
-        "search, ms": milliseconds([lambda query=query: store.search(query, 10) for query in queries]),
-        "neighbours, ms": milliseconds([lambda entity=entity: store.neighbours(entity) for entity in entities]),
-        "open, ms": milliseconds([lambda: KnowledgeStore.open(folder)] * 5),
+        "search, ms": milliseconds([partial(store.search, query, 10) for query in queries]),
+        "neighbours, ms": milliseconds([partial(store.neighbours, entity) for entity in entities]),
+        "open, ms": milliseconds([partial(KnowledgeStore.open, folder)] * 5),
     }
 
 
