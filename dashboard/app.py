@@ -29,6 +29,7 @@ def pages(role: str) -> dict[str, list[st.Page]]:
         "Data": [
             st.Page("views/datasets.py", title="Datasets", icon=":material/dataset:", visibility=shown),
             st.Page("views/xray.py", title="X-ray", icon=":material/frame_inspect:", visibility=shown),
+            st.Page("views/knowledge.py", title="Knowledge", icon=":material/hub:", visibility=shown),
         ],
         "Judge": [
             st.Page("views/label.py", title="Label", icon=":material/thumbs_up_down:", default=not builder),

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from dashboard.data_client import Asked as Asked
 from dashboard.data_client import DataClient
+from dashboard.knowledge import Found, Graph
 from dashboard.schemas import (
     Artifact,
     BlindPair,
@@ -134,6 +135,18 @@ class Client(DataClient):
 
     def delete_upload(self, id: str) -> None:
         self.backend.request("DELETE", f"/uploads/{id}")
+
+    # -- knowledge ---------------------------------------------------------------------------------------------------
+
+    def search(self, id: str, query: str, k: int) -> Found:
+        """Passages of a knowledge job's store."""
+        return self.backend.ask(Found, "GET", f"/jobs/{id}/search", params={"query": query, "k": k})
+
+    def graph(self, id: str, entity: str, depth: int, to: str) -> Graph:
+        """Triples around an entity, or on the way to another."""
+        query: dict[str, str | int | None] = {"entity": entity, "depth": depth, "to": to or None}
+        asked = {name: value for name, value in query.items() if value is not None}
+        return self.backend.ask(Graph, "GET", f"/jobs/{id}/graph", params=asked)
 
     # -- preferences -------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 python -m trainer run RUN_DIR: job.json -> stage.run(spec, run). Exit 0 done, 1 failed, 3 cancelled.
 python -m trainer plan SPEC: what a run would take, before it starts.
+python -m trainer search RUN_DIR QUERY: what a knowledge job's store knows.
 python -m trainer check-problem: a Problem as JSON on stdin -> {"fault": null | text}, every step checked again.
 python -m trainer inspect RUN_DIR: a packed row, token by token, and where it comes from.
 python -m trainer drawn RUN_DIR --step N: the rows that a step of a training drew.
@@ -18,6 +19,7 @@ COMMANDS = {  # besides `run`: what they do, and where
     "plan": ("what a run would take, before it starts", "trainer.plan.command"),
     "drawn": ("the rows that a step of a training drew", "trainer.data.drawn_command"),
     "inspect": ("a packed row, token by token, and where it comes from", "trainer.data.inspection"),
+    "search": ("what a knowledge job's store knows", "trainer.data.knowledge.command"),
 }
 
 

@@ -22,6 +22,7 @@ from trainer.job_settings import PhaseSpec as PhaseSpec
 from trainer.job_settings import PreferenceLoss as PreferenceLoss
 from trainer.job_settings import RewardWeights as RewardWeights
 from trainer.job_settings import RowSettings as RowSettings
+from trainer.job_settings import RuleName as RuleName
 from trainer.job_settings import RuleSettings as RuleSettings
 from trainer.job_settings import Share as Share
 from trainer.job_settings import SpecialistSettings as SpecialistSettings
@@ -40,6 +41,8 @@ from trainer.records import Problem as Problem
 from trainer.records import Record as Record
 from trainer.records import Role as Role
 from trainer.records import Spec as Spec
+from trainer.subset_rules import SubsetRules as SubsetRules
+from trainer.subset_rules import from_preset as from_rules_preset
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8"]
 Quantisation = Literal["fp8", "int8"]
@@ -81,6 +84,40 @@ class CleanSpec(JobBase):
     rows: RowSettings = RowSettings()
     max_megabytes: float = Field(8.0, gt=0, description="stop reading a source after so much text")
     rules: RuleSettings = RuleSettings()
+
+
+class KnowledgeSpec(JobBase):
+    """Passages to search and triples to walk, of the documents of a clean or subset job."""
+
+    roles: ClassVar[tuple[str, ...]] = ("documents",)
+    kind: Literal["knowledge"] = "knowledge"
+    passage_bytes: int = Field(1_200, ge=100, description="longest passage, in bytes of UTF-8")
+
+
+class SubsetSpec(JobBase):
+    """Documents of one domain: by `rules`, or by a classifier that learns from `examples` or from a `folder`."""
+
+    roles: ClassVar[tuple[str, ...]] = ("documents",)
+    kind: Literal["subset"] = "subset"
+    rules: Annotated[SubsetRules | None, BeforeValidator(from_rules_preset)] = Field(
+        None, description="'medical', 'legal', or rules of your own"
+    )
+    examples: str | None = Field(
+        None,
+        description="JSON Lines with 'text' and 'label': the classifier learns from them, rules are measured on them",
+    )
+    positive: tuple[str, ...] = Field(("1", "true", "True", "yes", "positive"), description="labels of the domain")
+    folder: str | None = Field(None, description="texts of the domain; all documents stand for the others")
+    threshold: float = Field(0.5, gt=0, le=1, description="least probability of a document that is kept")
+    heldout_share: float = Field(0.2, gt=0, lt=1, description="of the examples, to measure precision and recall on")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.rules is None and (self.examples is None) == (self.folder is None):
+            raise ValueError(f"job '{self.name}': give 'rules', or for a classifier either 'examples' or 'folder'")
+        if self.rules is not None and self.folder is not None:
+            raise ValueError(f"job '{self.name}': 'folder' is for a classifier; with 'rules' leave it out")
+        return self
 
 
 class SynthesizeSpec(JobBase):
@@ -300,14 +337,15 @@ class DeploySpec(JobBase):
 
 
 JobSpec = Annotated[
-    CleanSpec | SynthesizeSpec | ImportSpec | TokenizeSpec | SftSpec | RewardSpec | DpoSpec | RlhfSpec | EvaluateSpec
-    | ExportSpec | DeploySpec,
+    CleanSpec | KnowledgeSpec | SubsetSpec | SynthesizeSpec | ImportSpec | TokenizeSpec | SftSpec | RewardSpec | DpoSpec
+    | RlhfSpec | EvaluateSpec | ExportSpec | DeploySpec,
     Field(discriminator="kind"),
 ]  # fmt: skip
 JOB_SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 JobKind = Literal[
-    "clean", "synthesize", "import", "tokenize", "sft", "reward", "dpo", "rlhf", "evaluate", "export", "deploy"
-]
+    "clean", "knowledge", "subset", "synthesize", "import", "tokenize", "sft", "reward", "dpo", "rlhf", "evaluate",
+    "export", "deploy",
+]  # fmt: skip
 
 
 class Job(Spec):

@@ -11,12 +11,12 @@ from backend.errors import Invalid
 from backend.jobs.tables import JobRow
 from backend.settings import Settings
 from backend.uploads import service as uploads
-from trainer.spec import CleanSpec, HubDataset, ImportSpec, JobSpec
+from trainer.spec import CleanSpec, HubDataset, ImportSpec, JobSpec, SubsetSpec
 
 RUN, DATASET = "run:", "dataset:"
 # Role -> kinds of job that leave what the role reads; a role that is not here reads any job.
 PRODUCERS: dict[str, frozenset[str]] = {
-    "documents": frozenset({"clean"}),
+    "documents": frozenset({"clean", "subset"}),
     "problems": frozenset({"synthesize"}),
     "dataset": frozenset({"tokenize"}),
     "checkpoint": frozenset({"import", "sft", "dpo", "rlhf"}),
@@ -24,6 +24,7 @@ PRODUCERS: dict[str, frozenset[str]] = {
     "baseline": frozenset({"evaluate"}),
     "evaluation": frozenset({"evaluate"}),
     "export": frozenset({"export"}),
+    "knowledge": frozenset({"knowledge"}),
 }
 # Role -> kind of frozen dataset that can stand in for a job.
 FROZEN = {"problems": "reviewed"}
@@ -38,6 +39,8 @@ def with_readable_paths(spec: JobSpec, settings: Settings) -> JobSpec:
     """
     if isinstance(spec, ImportSpec):
         return spec.model_copy(update={"source": str(_readable_source(spec))})
+    if isinstance(spec, SubsetSpec):
+        return _with_readable_examples(spec)
     if not isinstance(spec, CleanSpec):
         return spec
     folders = tuple(str(Path(folder).expanduser().absolute()) for folder in spec.folders)
@@ -55,6 +58,19 @@ def _with_local_path(wanted: HubDataset) -> HubDataset:
     """A local copy by its absolute path; a name on the hub as it is."""
     path = Path(wanted.name).expanduser()
     return wanted.model_copy(update={"name": str(path.absolute())}) if path.is_dir() else wanted
+
+
+def _with_readable_examples(spec: SubsetSpec) -> SubsetSpec:
+    paths = {}
+    for field, is_right in (("examples", Path.is_file), ("folder", Path.is_dir)):
+        value: str | None = getattr(spec, field)
+        if value is None:
+            continue
+        path = Path(value).expanduser().absolute()
+        if not is_right(path) or not os.access(path, os.R_OK):
+            raise Invalid(f"job '{spec.name}': {field}: '{value}' does not exist here or cannot be read")
+        paths[field] = str(path)
+    return spec.model_copy(update=paths)
 
 
 def _readable_source(spec: ImportSpec) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 import trainer
 from trainer.artifacts import COMPLETE, RunFolder
-from trainer.spec import CleanSpec, ImportSpec, JobSpec
+from trainer.spec import CleanSpec, ImportSpec, JobSpec, SubsetSpec
 
 LIBRARIES = ("torch", "tokenizers", "sympy", "numpy")
 ROOMS = ("trainer", "serving")
@@ -65,6 +65,8 @@ def _paths(spec: JobSpec) -> list[Path]:
     if isinstance(spec, CleanSpec):
         copies = [wanted.name for wanted in spec.hugging_face if Path(wanted.name).is_absolute()]
         return [Path(place) for place in (*spec.folders, *spec.uploads, *copies)]
+    if isinstance(spec, SubsetSpec):
+        return [Path(path) for path in (spec.examples, spec.folder) if path is not None]
     return [Path(spec.source)] if isinstance(spec, ImportSpec) else []
 
 

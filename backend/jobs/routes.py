@@ -7,6 +7,7 @@ from backend.auth import PlatformDep
 from backend.errors import NotFound
 from backend.jobs import files, metrics, service
 from backend.jobs.inspecting import InspectQuery, drawn, inspect
+from backend.jobs.knowing import GraphQuery, SearchQuery, graph, search
 from backend.jobs.schemas import ArtifactSchema, JobSchema, LogSchema, RowsQuery, RowsSchema
 from backend.jobs.tables import JobRow, JobState
 from trainer.artifacts import RunFolder
@@ -102,3 +103,15 @@ def inspect_row(platform: PlatformDep, job_id: str, asked: Annotated[InspectQuer
 def rows_of_step(platform: PlatformDep, job_id: str, step: Annotated[int, Query(ge=1)]) -> Any:
     """The phase of a step of an sft job, and the rows it drew by source."""
     return drawn(platform, job_id, step)
+
+
+@router.get("/{job_id}/search")
+def search_passages(platform: PlatformDep, job_id: str, asked: Annotated[SearchQuery, Query()]) -> Any:
+    """The passages of a knowledge job's store that fit a query best, and entities to walk on from."""
+    return search(platform, job_id, asked)
+
+
+@router.get("/{job_id}/graph")
+def show_graph(platform: PlatformDep, job_id: str, asked: Annotated[GraphQuery, Query()]) -> Any:
+    """The triples around an entity of a knowledge job's store, or the path from it to another."""
+    return graph(platform, job_id, asked)

@@ -15,6 +15,8 @@ from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from tests.dashboard.contract_data import CLEANED, ROWS, SYNTHESIZED, TOKENIZED, data, found_rows, reviews
+from tests.dashboard.contract_knowledge import RESULT as KNOWN
+from tests.dashboard.contract_knowledge import knowledge
 
 KEY = "octavo-test-key"
 NOW = time.time()
@@ -75,6 +77,7 @@ UPCYCLE: dict[str, Any] = {
 }
 RECIPES = {"nano": RECIPE, "upcycle": UPCYCLE}
 RESULTS: dict[str, dict[str, Any]] = {
+    "know": KNOWN,
     "sft": {
         "train_seconds": 97.2,
         "steps": 400,
@@ -253,6 +256,7 @@ class Platform:
         self.no_record = False
         self.inspected: list[dict[str, Any]] = []
         self.datasets: list[dict[str, Any]] = []
+        self.walked: list[tuple[str, int, str | None]] = []
         self.frozen: list[dict[str, Any]] = []
         self.to_review: int | None = 0
         self.reviewed: list[dict[str, Any]] = []
@@ -317,6 +321,7 @@ def build(platform: Platform) -> FastAPI:
     app.exception_handler(Refused)(lambda request, error: failure(*error.args))
     people_and_pipelines(app, platform)
     data(app, platform)
+    knowledge(app, platform)
     reviews(app, platform)
     jobs(app, platform)
     preferences(app, platform)

@@ -4,7 +4,7 @@ import hashlib
 
 from rensa import RMinHash, RMinHashLSH
 
-from trainer.spec import Record
+from trainer.data.rules.document import Document
 
 _PERMUTATIONS, _BANDS = 128, 16  # of 8 rows: a pair at Jaccard 0.8 meets in some band with probability 0.95
 _SHINGLE = 5  # words
@@ -19,12 +19,12 @@ class ExactDuplicate:
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
 
-    def apply(self, record: Record) -> Record | None:
-        digest = hashlib.sha256(" ".join(record.text.split()).encode()).digest()
+    def apply(self, document: Document) -> Document | None:
+        digest = hashlib.sha256(" ".join(document.text.split()).encode(errors="replace")).digest()
         if digest in self._seen:
             return None
         self._seen.add(digest)
-        return record
+        return document
 
 
 class NearDuplicate:
@@ -41,15 +41,15 @@ class NearDuplicate:
         self._index = RMinHashLSH(threshold=threshold, num_perm=_PERMUTATIONS, num_bands=_BANDS)
         self._signatures: list[RMinHash] = []
 
-    def apply(self, record: Record) -> Record | None:
+    def apply(self, document: Document) -> Document | None:
         signature = RMinHash(num_perm=_PERMUTATIONS, seed=_SEED)
-        signature.update(shingles(record.text))
+        signature.update(shingles(document.text))
         candidates = self._index.query(signature)
         if any(signature.jaccard(self._signatures[other]) >= self.threshold for other in candidates):
             return None
         self._index.insert(len(self._signatures), signature)
         self._signatures.append(signature)
-        return record
+        return document
 
 
 def shingles(text: str) -> list[str]:
