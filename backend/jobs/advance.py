@@ -47,7 +47,9 @@ def _advance_once(platform: Platform) -> bool:
 
 def _move(platform: Platform, row: JobRow, sources: list[JobRow]) -> bool:
     now = time.time()
-    for source in sources:
+    for source in sorted(sources, key=lambda source: source.state != "failed"):
+        if source.state == "failed" and source.parent_id == row.id:
+            return _set(platform, row, finish_values("failed", now, f"job '{source.name}' failed: {source.error}"))
         if source.state in ("failed", "cancelled"):
             verb = "failed" if source.state == "failed" else "was cancelled"
             message = f"cancelled because job '{source.name}' {verb}"

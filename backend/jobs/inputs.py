@@ -11,7 +11,8 @@ from backend.jobs.tables import JobRow
 from trainer.spec import CleanSpec, ImportSpec, JobSpec
 
 RUN = "run:"
-# Role -> kinds of job that leave what the role reads; a role that is not here reads any job.
+# Role -> kinds of job that leave what the role reads; a role that is not here reads any job. Roles that are numbered,
+# such as shard-000, go by their word.
 PRODUCERS: dict[str, frozenset[str]] = {
     "documents": frozenset({"clean"}),
     "problems": frozenset({"synthesize"}),
@@ -20,6 +21,8 @@ PRODUCERS: dict[str, frozenset[str]] = {
     "pairs": frozenset({"reward"}),
     "baseline": frozenset({"evaluate"}),
     "export": frozenset({"export"}),
+    "shard": frozenset({"clean_shard"}),
+    "bucket": frozenset({"clean_bucket"}),
 }
 
 
@@ -70,7 +73,7 @@ def resolve_sources(session: Session, spec: JobSpec, earlier: dict[str, JobRow])
             raise Invalid(f"job '{spec.name}': input '{role}' is '{source}', which is no job; give {known}")
         if role == "labels":
             raise Invalid(f"job '{spec.name}': input 'labels' is bound by the backend at the start; leave it out")
-        kinds = PRODUCERS.get(role)
+        kinds = PRODUCERS.get(role.rstrip("0123456789").rstrip("-"))
         if kinds is not None and row.kind not in kinds:
             wanted = " or ".join(sorted(kinds))
             raise Invalid(f"job '{spec.name}': input '{role}' reads a {wanted} job, but '{source}' is a {row.kind} job")

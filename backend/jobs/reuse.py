@@ -12,7 +12,7 @@ from typing import Any
 
 import trainer
 from trainer.artifacts import COMPLETE, RunFolder
-from trainer.spec import CleanSpec, ImportSpec, JobSpec
+from trainer.spec import CleanShardSpec, CleanSpec, ImportSpec, JobSpec
 
 LIBRARIES = ("torch", "tokenizers", "sympy", "numpy")
 ROOMS = ("trainer", "serving")
@@ -62,6 +62,8 @@ def reuse_key(spec: JobSpec, input_keys: Mapping[str, str]) -> str:
 
 def _paths(spec: JobSpec) -> list[Path]:
     """What a job reads besides the runs of other jobs."""
+    if isinstance(spec, CleanShardSpec):
+        spec = spec.clean
     if isinstance(spec, CleanSpec):
         return [Path(folder) for folder in spec.folders]
     return [Path(spec.source)] if isinstance(spec, ImportSpec) else []

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from trainer.data.cleaning.account import Account
 from trainer.data.dedup.columns import BLOCK, ArrayWriter
 from trainer.data.dedup.minhash import BANDS, CELLS, band_keys, signature
-from trainer.data.rules import Document, RuleEngine, default_rules
+from trainer.data.cleaning.until_rules import Document, RuleEngine, default_rules
 from trainer.data.sources import Skipped, Source, Unit, open_sources
 from trainer.spec import DOMAINS, CleanSpec
 
