@@ -38,6 +38,10 @@ class Invalid(ApiError):
     status, code = 422, "invalid"
 
 
+class Unavailable(ApiError):
+    status, code = 503, "unavailable"
+
+
 def error_body(code: str, message: str) -> dict[str, dict[str, str]]:
     return {"error": {"code": code, "message": message}}
 

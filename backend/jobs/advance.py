@@ -1,5 +1,6 @@
 """Jobs that wait: queued when what they read is there, cancelled when it never will be, reused when already known."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from backend.jobs.claims import finish_values, rowcount
 from backend.jobs.reuse import is_intact
 from backend.jobs.tables import JobRow
 from backend.platform import Platform
+from backend.store import StoreError
+
+logger = logging.getLogger(__name__)
 
 
 def advance(platform: Platform) -> None:
@@ -58,9 +62,12 @@ def _move(platform: Platform, row: JobRow, sources: list[JobRow]) -> bool:
         return False
     try:
         bound = bind(platform, row)
+        donor = _find_donor(platform, bound) if row.reuse else None
     except ValueError as error:
         return _set(platform, row, finish_values("failed", now, str(error)))
-    donor = _find_donor(platform, bound) if row.reuse else None
+    except StoreError as error:
+        logger.warning("job %s waits, since what it reads cannot be looked at: %s", row.id, error)
+        return False
     values = {"dataset_id": bound.dataset_id, "reuse_key": bound.reuse_key}
     return _set(platform, row, values | (_reused(donor, now) if donor else {"state": "queued", "sent": None}))
 
@@ -76,7 +83,12 @@ def _find_donor(platform: Platform, bound: Bound) -> JobRow | None:
     )
     with platform.database.read() as session:
         donors = list(session.scalars(query))
-    return next((donor for donor in donors if is_intact(Path(donor.run_folder), donor.content_key)), None)
+    return next((donor for donor in donors if _is_there(platform, donor)), None)
+
+
+def _is_there(platform: Platform, donor: JobRow) -> bool:
+    folder = Path(donor.run_folder)
+    return is_intact(folder, donor.content_key) if folder.is_dir() else platform.store.has(folder)
 
 
 def _reused(donor: JobRow, now: float) -> dict[str, Any]:

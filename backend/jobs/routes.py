@@ -1,19 +1,28 @@
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query
 from fastapi.responses import FileResponse, JSONResponse
 
 from backend.auth import PlatformDep
-from backend.errors import NotFound
+from backend.errors import NotFound, Unavailable
 from backend.jobs import files, metrics, service
 from backend.jobs.schemas import ArtifactSchema, JobSchema, LogSchema, RowsSchema
 from backend.jobs.tables import JobRow, JobState
+from backend.platform import Platform
+from backend.store import StoreError
 from trainer.artifacts import RunFolder
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 
-def _run(row: JobRow) -> RunFolder:
+def _run(platform: Platform, row: JobRow) -> RunFolder:
+    """The run folder, fetched from the store where another machine ran the job."""
+    if row.state == "succeeded":
+        try:
+            platform.store.fetch(Path(row.run_folder))
+        except StoreError as error:
+            raise Unavailable(str(error)) from error
     return RunFolder(row.run_folder)
 
 
@@ -62,27 +71,27 @@ def get_metrics(
 @router.get("/{job_id}/log")
 def get_log(platform: PlatformDep, job_id: str, offset: int = 0) -> LogSchema:
     """At most 64 KiB from a byte offset; a negative one counts from the end."""
-    text, following = files.read_log(_run(service.get_job(platform, job_id)).log_file, offset)
+    text, following = files.read_log(_run(platform, service.get_job(platform, job_id)).log_file, offset)
     return LogSchema(text=text, next=following)
 
 
 @router.get("/{job_id}/result")
 def get_result(platform: PlatformDep, job_id: str) -> dict[str, Any]:
     row = service.get_job(platform, job_id)
-    if not (_run(row).artifacts / "result.json").is_file():
+    if not (_run(platform, row).artifacts / "result.json").is_file():
         raise NotFound(f"job '{row.name}' has no result yet; it is {row.state}")
-    return _run(row).result()
+    return _run(platform, row).result()
 
 
 @router.get("/{job_id}/artifacts")
 def list_artifacts(platform: PlatformDep, job_id: str) -> list[ArtifactSchema]:
-    found = files.list_artifacts(_run(service.get_job(platform, job_id)))
+    found = files.list_artifacts(_run(platform, service.get_job(platform, job_id)))
     return [ArtifactSchema(path=file.path, bytes=file.bytes) for file in found]
 
 
 @router.get("/{job_id}/artifacts/{path:path}")
 def get_artifact(platform: PlatformDep, job_id: str, path: str) -> FileResponse:
-    return FileResponse(files.find_artifact(_run(service.get_job(platform, job_id)), path))
+    return FileResponse(files.find_artifact(_run(platform, service.get_job(platform, job_id)), path))
 
 
 @router.get("/{job_id}/rows")
@@ -94,5 +103,5 @@ def get_rows(
     limit: Annotated[int, Query(ge=1, le=files.MAX_ROWS)] = 50,
     search: str = "",
 ) -> RowsSchema:
-    rows, total = files.preview(_run(service.get_job(platform, job_id)), artifact, offset, limit, search)
+    rows, total = files.preview(_run(platform, service.get_job(platform, job_id)), artifact, offset, limit, search)
     return RowsSchema(rows=rows, total=total)
