@@ -22,6 +22,29 @@ class RuleSettings(Spec):
     near_duplicate_jaccard: float = Field(0.8, gt=0, le=1)
 
 
+class RowSettings(Spec):
+    """How a row of JSON Lines, CSV or Parquet becomes a record."""
+
+    text_fields: tuple[str, ...] = Field(
+        ("text",),
+        min_length=1,
+        description="the first that a row has: a column, a dotted path, or a template such as "
+        "'{question}\\n{answer}'; a list of messages becomes a chat",
+    )
+    id_field: str = Field("id", description="column kept as the row's own id, where there is one")
+
+
+class HubDataset(Spec):
+    """A data set of the Hugging Face hub, or a local copy of one."""
+
+    name: str = Field(min_length=1, description="owner/name on the hub, or a folder")
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = Field(None, description="a commit of the hub's repository, for runs that can be repeated")
+    license: str = Field("", description="where the data set's card names none")
+    rows: RowSettings | None = Field(None, description="instead of those of the job")
+
+
 class Optimizer(Spec):
     name: Literal["adamw", "muon"] = Field("adamw", description="muon: for the matrices of the layers; AdamW elsewhere")
     lr: float = Field(gt=0)

@@ -12,11 +12,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from trainer.job_settings import CURRICULUM as CURRICULUM
+from trainer.job_settings import HubDataset as HubDataset
 from trainer.job_settings import LossScaling as LossScaling
 from trainer.job_settings import Optimizer as Optimizer
 from trainer.job_settings import Phase as Phase
 from trainer.job_settings import PhaseSpec as PhaseSpec
 from trainer.job_settings import RewardWeights as RewardWeights
+from trainer.job_settings import RowSettings as RowSettings
 from trainer.job_settings import RuleSettings as RuleSettings
 from trainer.job_settings import Share as Share
 from trainer.job_settings import SpecialistSettings as SpecialistSettings
@@ -77,7 +79,13 @@ class JobBase(Spec):
 class CleanSpec(JobBase):
     kind: Literal["clean"] = "clean"
     python_installation: bool = Field(True, description="read this machine's own Python installation")
-    folders: tuple[str, ...] = Field((), description="folders of txt, md, py, jsonl … to read too")
+    folders: tuple[str, ...] = Field(
+        (),
+        description="folders, files and archives to read too: text, HTML, PDF, code, JSON Lines, CSV, Parquet, zip …",
+    )
+    uploads: tuple[str, ...] = Field((), description="ids of uploads to read too; they become their paths")
+    hugging_face: tuple[HubDataset, ...] = Field((), description="data sets of the Hugging Face hub to read too")
+    rows: RowSettings = RowSettings()
     max_megabytes: float = Field(8.0, gt=0, description="stop reading a source after so much text")
     rules: RuleSettings = RuleSettings()
     shards: int = Field(1, ge=1, le=256, description="parts cleaned by themselves; above 1 jobs that workers share")

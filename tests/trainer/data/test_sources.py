@@ -3,15 +3,15 @@
 import gzip
 import json
 import struct
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from trainer.data.sources import Found, Skipped, Source, installation_sources, open_sources, record
+from tests.trainer.data.reading import all_of, opened, read
+from trainer.data.sources import Skipped, Source, installation_sources, record
 from trainer.data.sources.installation import catalogue
-from trainer.spec import CleanSpec, Record
+from trainer.spec import Record
 
 
 def corpus(folder: Path) -> Path:
@@ -28,27 +28,8 @@ def corpus(folder: Path) -> Path:
     return folder
 
 
-def opened(*folders: Path, python_installation: bool = False) -> list[Source]:
-    names = tuple(map(str, folders))
-    return open_sources(CleanSpec(name="clean", folders=names, python_installation=python_installation))
-
-
-def all_of(source: Source) -> Iterator[Found]:
-    return (found for unit in source.units for found in unit.read())
-
-
-def read(folder: Path) -> tuple[list[Record], list[Skipped]]:
-    (source,) = opened(folder)
-    found = list(all_of(source))
-    return [one for one in found if isinstance(one, Record)], [one for one in found if isinstance(one, Skipped)]
-
-
-def records(folder: Path) -> list[Record]:
-    return read(folder)[0]
-
-
 def test_every_kind_of_file_is_read_with_its_domain(tmp_path: Path) -> None:
-    found = {found.text: found for found in records(corpus(tmp_path / "corpus"))}
+    found = {found.text: found for found in read(corpus(tmp_path / "corpus"))[0]}
     assert len(found) == 6
     assert found["plain text"].domain == "general"
     assert found[r"formulas $\frac{a}{b}$ and $\sum_i x_i$"].domain == "science"
@@ -60,8 +41,8 @@ def test_every_kind_of_file_is_read_with_its_domain(tmp_path: Path) -> None:
 
 def test_order_and_ids_depend_on_names_and_contents_only(tmp_path: Path) -> None:
     first, second = corpus(tmp_path / "one" / "corpus"), corpus(tmp_path / "two" / "corpus")
-    assert records(first) == records(second)
-    assert len({found.id for found in records(first)}) == 6
+    assert read(first) == read(second)
+    assert len({found.id for found in read(first)[0]}) == 6
     assert record("a", "s", "general", path="x").id != record("b", "s", "general", path="x").id
 
 
@@ -73,26 +54,6 @@ def test_mistakes_are_named_at_once(tmp_path: Path) -> None:
         opened(tmp_path / "empty")
     with pytest.raises(ValueError, match="nothing to read"):
         opened()
-
-
-def test_what_cannot_be_read_is_counted_under_its_reason(tmp_path: Path) -> None:
-    lines = ['{"text": "good"}', "{broken", "[1]", '{"title": "no text"}']
-    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
-    kept, skipped = read(tmp_path)
-    assert [one.text for one in kept] == ["good"]
-    assert [(one.reason, one.where) for one in skipped] == [
-        ("row is not JSON", "rows.jsonl, row 2"),
-        ("row is no JSON object", "rows.jsonl, row 3"),
-        ("field missing", "rows.jsonl, row 4"),
-    ]
-
-
-@pytest.mark.parametrize(
-    "content", [b"never compressed", gzip.compress(b'{"text": "a"}\n' * 9)[:-9]], ids=["no gzip", "cut off"]
-)
-def test_a_damaged_compressed_file_is_counted(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "rows.jsonl.gz").write_bytes(content)
-    assert [one.reason for one in read(tmp_path)[1]] == ["damaged archive"]
 
 
 def compiled(messages: dict[str, str]) -> bytes:
@@ -127,16 +88,28 @@ def test_catalogues_give_their_translated_sentences(tmp_path: Path) -> None:
     }
 
 
+def test_a_catalogue_in_another_encoding_than_it_says_is_skipped(tmp_path: Path) -> None:
+    folder = tmp_path / "gl" / "LC_MESSAGES"
+    folder.mkdir(parents=True)
+    content = compiled({"": "Content-Type: text/plain; charset=UTF-8\n", "day": "día"})
+    (folder / "a.mo").write_bytes(content.replace("í".encode(), b"\xed\xed"))
+    (found,) = catalogue(folder / "a.mo", "gl/a.mo")
+    assert isinstance(found, Skipped)
+    assert (found.reason, found.where) == ("damaged catalogue", "gl/a.mo")
+
+
 @pytest.mark.parametrize(
     "source",
     [source for source in installation_sources() if source.name != "python-locales"],
     ids=lambda source: source.name,
 )
-def test_the_python_installation_is_real_text_in_a_fixed_order(source) -> None:  # type: ignore[no-untyped-def]
+def test_the_python_installation_is_real_text_in_a_fixed_order(source: Source) -> None:
     found = list(islice(all_of(source), 30))
     assert found == list(islice(all_of(source), 30))
     assert len(found) == 30
-    assert {one.source for one in found} == {source.name}
+    records = [one for one in found if isinstance(one, Record)]
+    assert {one.source for one in records} == {source.name}
     domains = {"python-code": "code", "python-science": "science"}
-    assert {one.domain for one in found} == {domains.get(source.name, "general")}
-    assert sum(len(one.text) for one in found) > 3_000
+    assert {one.domain for one in records} == {domains.get(source.name, "general")}
+    assert sum(len(one.text) for one in records) > 3_000
+    assert any("license" in one.meta for one in records)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainer.spec import Domain, Record
@@ -27,6 +27,21 @@ class Skipped:
 Found = Record | Skipped
 
 
+class Unreadable(Exception):
+    """What a reader ends in when the rest of a file cannot be read; becomes a `Skipped` of that file."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason, self.detail = reason, detail
+
+
+class Meter:
+    """How many bytes of its file a unit has read so far."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
 @dataclass(frozen=True)
 class Unit:
     """The smallest thing a shard is made of: a file, an archive, a byte range or a row group of a big file.
@@ -38,6 +53,11 @@ class Unit:
     name: str
     bytes: int
     read: Callable[[], Iterator[Found]]
+    meter: Meter = field(default_factory=Meter, compare=False)
+
+    def position(self, text_bytes: int) -> int:
+        """How many of its bytes have been read, for progress: what its file says, else as many as text came out."""
+        return min(self.bytes, self.meter.bytes or text_bytes)
 
 
 @dataclass(frozen=True)

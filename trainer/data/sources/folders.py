@@ -1,87 +1,86 @@
-"""Folders a user names: which files they hold and what is read out of each."""
+"""Folders and files a user names, cut into units."""
 
-import gzip
-import json
 import os
-import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO
 
-from trainer.data.sources.base import Found, Skipped, Source, Unit, domain_of, make_source, record
-from trainer.spec import DOMAINS
+from trainer.data.sources.base import Skipped, Source, Unit, make_source
+from trainer.data.sources.files import Reading, file_units
+from trainer.data.sources.kinds import is_left_out, kind_of, known_suffixes
+from trainer.data.sources.licences import LICENCE_FILE
+from trainer.data.sources.rows import RowReader
+from trainer.job_settings import RowSettings
 
-TEXT_SUFFIXES = (".txt", ".md", ".rst", ".tex")
-ROW_SUFFIXES = (".jsonl", ".jsonl.gz")
-_LEFT_OUT = frozenset({"site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test"})
-
-
-def folder_source(folder: Path) -> Source:
-    """Raises: ValueError: the folder is missing, unreadable or holds no file of a kind that is read."""
-    if not folder.is_dir():
-        raise ValueError(f"folder {folder} does not exist; correct 'folders' of the clean job")
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise ValueError(f"folder {folder} cannot be read; check its permissions")
-    kinds = (*TEXT_SUFFIXES, *ROW_SUFFIXES, ".py")
-    files = [path for path in walk(folder) if path.name.lower().endswith(kinds)]
-    if not files:
-        raise ValueError(f"folder {folder} holds no file of the kinds {', '.join(kinds)}")
-    return make_source(folder.name, [_unit(path, folder) for path in files])
+_LONGEST_LICENCE = 2**17  # bytes that are looked at
 
 
-def walk(root: Path, suffix: str = "") -> Iterator[Path]:
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if name not in _LEFT_OUT and not name.startswith(".")]
-        yield from (Path(folder, name) for name in files if name.endswith(suffix))
+def path_source(path: Path, name: str, settings: RowSettings) -> Source:
+    """A folder with all that is in it, or a single file.
+
+    Raises:
+        ValueError: it does not exist, cannot be read or holds no file of a kind that is read.
+    """
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; correct 'folders' of the clean job")
+    if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        raise ValueError(f"{path} cannot be read; check its permissions")
+    reading = Reading(RowReader(name, settings))
+    units = _folder_units(path, reading) if path.is_dir() else file_units(path, path.name, reading)
+    if not any(kind_of(unit.name.split("[")[0]) for unit in units):
+        raise ValueError(f"{path} holds no file of a kind that is read: {known_suffixes()} or program code")
+    return make_source(name, units)
 
 
-def _unit(path: Path, folder: Path) -> Unit:
-    name = str(path.relative_to(folder))
-    return Unit(folder.name, name, path.stat().st_size, partial(_file_records, path, folder.name, name))
+def _folder_units(root: Path, reading: Reading) -> list[Unit]:
+    units: list[Unit] = []
+    for found in walk(root):
+        if isinstance(found, Skipped):
+            units.append(Unit(reading.source, found.where, 0, partial(_only, found)))
+            continue
+        name = found.relative_to(root).as_posix()
+        if LICENCE_FILE.match(found.name):
+            reading.licences.add(name, partial(_beginning, found))
+        units += file_units(found, name, reading)
+    return units
 
 
-def _file_records(path: Path, source: str, name: str) -> Iterator[Found]:
+def _only(skipped: Skipped) -> Iterator[Skipped]:
+    yield skipped
+
+
+def _beginning(path: Path) -> str:
+    """Of a licence; where it cannot be read, that is counted when it is read as a text."""
     try:
-        if path.name.lower().endswith(ROW_SUFFIXES):
-            yield from _row_records(path, source, name)
-            return
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        yield Skipped("file cannot be read", name, str(error.strerror or error))
-        return
-    if path.suffix == ".py":
-        yield record(text, source, "code", "python", path=name)
-    else:
-        yield record(text, source, domain_of(text), path=name)
+        with open(path, "rb") as file:
+            return file.read(_LONGEST_LICENCE).decode(errors="replace")
+    except OSError:
+        return ""
 
 
-def _row_records(path: Path, source: str, name: str) -> Iterator[Found]:
-    """Rows of a JSON Lines file; `lang` and a `domain` of ours are taken over."""
-    try:
-        with _open_text(path) as file:
-            for number, line in enumerate(file, start=1):
-                yield _row_record(line, source, name, number)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        yield Skipped("damaged archive", name, str(error))
+def walk(root: Path) -> Iterator[Path | Skipped]:
+    """Files below a folder in order of their names, and what is left out of it: hidden and generated folders, links to
+    folders, folders that cannot be listed."""
+    failed: list[OSError] = []
+    for folder, folders, files in os.walk(root, onerror=failed.append):
+        here = Path(folder)
+        for name in sorted(folders):
+            reason = _left_out(here / name)
+            if reason:
+                folders.remove(name)
+                yield Skipped(reason, (here / name).relative_to(root).as_posix())
+        folders.sort()
+        for name in sorted(files):
+            if name.startswith("."):
+                yield Skipped("hidden or generated", (here / name).relative_to(root).as_posix())
+            else:
+                yield here / name
+    for error in failed:
+        where = Path(error.filename).relative_to(root).as_posix()
+        yield Skipped("folder cannot be read", where, str(error.strerror))
 
 
-def _row_record(line: str, source: str, name: str, number: int) -> Found:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        return Skipped("row is not JSON", f"{name}, row {number}", str(error))
-    if not isinstance(row, dict):
-        return Skipped("row is no JSON object", f"{name}, row {number}")
-    text = row.get("text")
-    if not isinstance(text, str):
-        return Skipped("field missing", f"{name}, row {number}", "text")
-    domain = row["domain"] if row.get("domain") in DOMAINS else domain_of(text)
-    language = str(row.get("lang") or row.get("language") or "")
-    return record(text, source, domain, language, path=name, row=number)
-
-
-def _open_text(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8", errors="replace")
-    return open(path, encoding="utf-8", errors="replace")
+def _left_out(folder: Path) -> str:
+    if is_left_out(folder.name):
+        return "hidden or generated"
+    return "link to a folder" if folder.is_symlink() else ""
