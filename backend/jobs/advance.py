@@ -8,11 +8,10 @@ from typing import Any
 from sqlalchemy import select, update
 
 from backend.jobs.binding import Bound, bind
-from backend.jobs.claims import finish_values, rowcount
+from backend.jobs.claims import finish_values
 from backend.jobs.reuse import is_intact
 from backend.jobs.tables import JobRow
 from backend.platform import Platform
-from backend.store import StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ def _move(platform: Platform, row: JobRow, sources: list[JobRow]) -> bool:
         donor = _find_donor(platform, bound) if row.reuse else None
     except ValueError as error:
         return _set(platform, row, finish_values("failed", now, str(error)))
-    except StoreError as error:
+    except OSError as error:
         logger.warning("job %s waits, since what it reads cannot be looked at: %s", row.id, error)
         return False
     values = {"dataset_id": bound.dataset_id, "reuse_key": bound.reuse_key}
@@ -99,6 +98,7 @@ def _reused(donor: JobRow, now: float) -> dict[str, Any]:
 
 
 def _set(platform: Platform, row: JobRow, values: dict[str, Any]) -> bool:
-    statement = update(JobRow).where(JobRow.id == row.id, JobRow.state == "waiting").values(**values)
+    """True: also where somebody else was first, since then too the job has moved and others may follow."""
     with platform.database.write() as session:
-        return rowcount(session, statement) == 1
+        session.execute(update(JobRow).where(JobRow.id == row.id, JobRow.state == "waiting").values(**values))
+    return True

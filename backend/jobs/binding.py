@@ -29,7 +29,7 @@ def bind(platform: Platform, row: JobRow) -> Bound:
 
     Raises:
         ValueError: a run folder it reads is gone, or its kind cannot run here.
-        StoreError: the store does not answer.
+        OSError: the store or a URL it reads does not answer.
     """
     spec = JOB_SPEC.validate_python(row.spec)
     with platform.database.read() as session:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from backend.errors import Invalid
 from backend.jobs.tables import JobRow
+from trainer.remote import Remote, is_url
 from trainer.spec import CleanSpec, ImportSpec, JobSpec
 
 RUN = "run:"
@@ -36,13 +37,28 @@ def with_readable_paths(spec: JobSpec) -> JobSpec:
         return spec.model_copy(update={"source": str(_readable_source(spec))})
     if not isinstance(spec, CleanSpec):
         return spec
-    folders = tuple(str(Path(folder).expanduser().absolute()) for folder in spec.folders)
+    folders = tuple(_absolute(folder) for folder in spec.folders)
     for folder in folders:
+        if is_url(folder):
+            _check_protocol(spec, folder)
+            continue
         if not Path(folder).is_dir():
             raise Invalid(f"job '{spec.name}': folders: '{folder}' is no folder here; give an existing one")
         if not os.access(folder, os.R_OK | os.X_OK):
             raise Invalid(f"job '{spec.name}': folders: '{folder}' cannot be read; check its permissions")
     return spec.model_copy(update={"folders": folders})
+
+
+def _absolute(folder: str) -> str:
+    return folder if is_url(folder) else str(Path(folder).expanduser().absolute())
+
+
+def _check_protocol(spec: JobSpec, url: str) -> None:
+    """Whether anything answers there is seen when the job starts: a request waits for no other server."""
+    try:
+        Remote(url)
+    except ValueError as error:
+        raise Invalid(f"job '{spec.name}': folders: {error}") from error
 
 
 def _readable_source(spec: ImportSpec) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 
 import trainer
 from trainer.artifacts import COMPLETE, RunFolder
+from trainer.remote import Remote, is_url
 from trainer.spec import CleanShardSpec, CleanSpec, ImportSpec, JobSpec
 
 LIBRARIES = ("torch", "tokenizers", "sympy", "numpy")
@@ -56,22 +57,26 @@ def reuse_key(spec: JobSpec, input_keys: Mapping[str, str]) -> str:
         "python": platform.python_version(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }
-    parts["files"] = [entry for path in _paths(spec) for entry in _listing(path)]
+    parts["files"] = [entry for place in _places(spec) for entry in _listing(place)]
     return digest(parts)
 
 
-def _paths(spec: JobSpec) -> list[Path]:
-    """What a job reads besides the runs of other jobs."""
+def _places(spec: JobSpec) -> list[str]:
+    """Paths and URLs of what a job reads besides the runs of other jobs."""
     if isinstance(spec, CleanShardSpec):
         spec = spec.clean
     if isinstance(spec, CleanSpec):
-        return [Path(folder) for folder in spec.folders]
-    return [Path(spec.source)] if isinstance(spec, ImportSpec) else []
+        return list(spec.folders)
+    return [spec.source] if isinstance(spec, ImportSpec) else []
 
 
-def _listing(root: Path) -> Iterator[tuple[str, int, int]]:
+def _listing(place: str) -> Iterator[tuple[str, int, int | str]]:
     """Path, bytes and time of change (ns) of a file, or of every one in a folder: what changed changes the key without
-    being read."""
+    being read. Of a URL the version stands for the time."""
+    if is_url(place):
+        yield from ((file.name, file.bytes, file.version) for file in Remote(place).files())
+        return
+    root = Path(place)
     for path in sorted([root, *root.rglob("*")]):
         if path.is_file():
             stat = path.stat()
