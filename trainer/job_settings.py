@@ -6,20 +6,57 @@ from pydantic import Field, model_validator
 
 from trainer.devices import GPUS, find_gpu
 from trainer.model.config import ModelConfig
-from trainer.records import Spec
+from trainer.records import Domain, Spec
 
 Phase = Literal["text", "completion", "dialogue"]
 Share = Annotated[float, Field(ge=0, le=1)]
+# Licences under which code may be used for anything, as SPDX names them.
+PERMISSIVE = (
+    "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC-BY-4.0", "CC0-1.0", "ISC", "MIT", "MIT-0",
+    "PSF-2.0", "Python-2.0", "Unlicense", "Zlib",
+)  # fmt: skip
+
+
+RuleName = Literal[
+    "words", "entropy", "lines", "paragraphs", "repetition", "language", "languages", "prose", "toxicity", "licence",
+    "contamination", "personal_data",
+]  # fmt: skip
+RULE_ORDER: tuple[RuleName, ...] = (
+    "words", "entropy", "lines", "paragraphs", "language", "languages", "repetition", "prose", "licence", "toxicity",
+    "contamination", "personal_data",
+)  # fmt: skip
 
 
 class RuleSettings(Spec):
-    """Thresholds of the cleaning rules; the defaults are the article's."""
+    """Cleaning rules: their order and thresholds; the defaults are the article's. Duplicates come after all of them."""
 
+    order: tuple[RuleName, ...] = Field(RULE_ORDER, description="rules that are applied, the first to the last")
     min_words: int = Field(50, ge=0)
-    min_entropy_bits: float = Field(3.5, ge=0)
-    max_toxicity: float = Field(0.9, ge=0, le=1)
-    max_duplicate_line_share: float = Field(0.3, ge=0, le=1)
+    min_entropy_bits: float = Field(3.5, ge=0, description="bits per character")
+    max_duplicate_line_share: Share = 0.3
+    repetition_domains: tuple[Domain, ...] = Field(
+        ("general", "multilingual"),
+        description="where repeated runs of words count; code and formulas repeat by nature",
+    )
+    languages: tuple[str, ...] = Field((), description="languages that are kept, such as 'en'; empty: all")
+    max_toxicity: Share = Field(0.9, description="mean over a text's passages of how probably each is toxic")
+    toxicity_model: str | None = Field(None, description="a saved classifier; without it 'toxicity_labels' trains one")
+    toxicity_labels: str | None = Field(
+        None, description="JSON Lines with 'text' and 'label' to train on; without it a list of words decides"
+    )
+    harmless_label: str = Field("neither", description="which of the labels is for text that is not toxic")
+    licenses: tuple[str, ...] = Field(PERMISSIVE, description="SPDX names of licences that code may state")
+    evaluation_sets: tuple[str, ...] = Field(
+        (), description="JSON Lines files, or folders of them, of which no text may be trained on"
+    )
+    hide_names: bool = Field(False, description="replace @names and links too, for chats and posts")
     near_duplicate_jaccard: float = Field(0.8, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if len(set(self.order)) != len(self.order):
+            raise ValueError("rules: 'order' names a rule twice; name each at most once")
+        return self
 
 
 class RowSettings(Spec):

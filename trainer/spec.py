@@ -19,6 +19,7 @@ from trainer.job_settings import Phase as Phase
 from trainer.job_settings import PhaseSpec as PhaseSpec
 from trainer.job_settings import RewardWeights as RewardWeights
 from trainer.job_settings import RowSettings as RowSettings
+from trainer.job_settings import RuleName as RuleName
 from trainer.job_settings import RuleSettings as RuleSettings
 from trainer.job_settings import Share as Share
 from trainer.job_settings import SpecialistSettings as SpecialistSettings

@@ -31,7 +31,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def body(corpus: Path) -> dict[str, Any]:
-    return {"kind": "clean", "name": "clean", "python_installation": False, "folders": [str(corpus)], "shards": 2}
+    rules = {"order": ["words", "entropy", "language"]}  # random words are no prose
+    return {"kind": "clean", "name": "clean", "python_installation": False, "folders": [str(corpus)], "shards": 2} | {
+        "rules": rules
+    }
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.trainer.data.rules.documents import ENGLISH
 from trainer.artifacts import Run, RunFolder, folder_hashes, read_jsonl
 from trainer.spec import CleanSpec, Job, Record
 from trainer.stages import clean
 
-PROSE = "The harbour master number {} wrote down every ship that came in from the north before the ice closed it. " * 4
+PROSE = (
+    ENGLISH
+    + " The harbour master wrote down {} ships of {} that came in from the north, {} with timber and {} with salt."
+)
 
 
 def corpus(folder: Path) -> Path:
     folder.mkdir()
-    rows = [{"text": PROSE.format(n, n * 7, n * 11, n * 13) + f" Lines of {n}." * n} for n in range(5)]
+    rows = [{"text": PROSE.format(n, n * 7, n * 11, n * 13)} for n in range(5)]
     rows += [rows[2], {"text": "short"}, {"text": "short"}]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "code.py").write_text("\n".join(f"value_{n} = compute(value_{n - 1}, {n * n})" for n in range(60)))

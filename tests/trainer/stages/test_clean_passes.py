@@ -16,10 +16,11 @@ from trainer.artifacts import Run, RunFolder, folder_hashes, read_jsonl
 from trainer.data.cleaning.account import Account
 from trainer.data.dedup.minhash import accepted_from, similarity
 from trainer.data.sources import Skipped
-from trainer.spec import CleanBucketSpec, CleanShardSpec, CleanSpec, Job, JobSpec, Record
+from trainer.spec import CleanBucketSpec, CleanShardSpec, CleanSpec, Job, JobSpec, Record, RuleSettings
 from trainer.stages import clean, clean_bucket, clean_shard
 
 WORDS = [f"{start}{end}" for start in ("har", "sal", "win", "bro", "tim") for end in ("bour", "ted", "der", "ken")]
+RULES = RuleSettings(order=("words", "entropy"))  # random words are no prose
 STAGES = {"clean": clean, "clean_shard": clean_shard, "clean_bucket": clean_bucket}
 # Dies without a word at the first record of shard 1.
 DYING = """
@@ -54,7 +55,7 @@ def corpus(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> CleanSpec:
     folder = corpus(tmp_path_factory.mktemp("clean") / "corpus")
-    return CleanSpec(name="clean", python_installation=False, folders=(str(folder),), shards=3)
+    return CleanSpec(name="clean", python_installation=False, folders=(str(folder),), shards=3, rules=RULES)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def test_a_source_with_one_file_is_read_up_to_its_whole_limit_whatever_the_shard
     rows = [" ".join(Random(number).choices(WORDS, k=200)) for number in range(20)]
     (tmp_path / "corpus" / "all.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
     limit = sum(len(row) for row in rows[:10]) / 1_000_000
-    base = {"name": "clean", "python_installation": False, "folders": [str(tmp_path / "corpus")]}
+    base = {"name": "clean", "python_installation": False, "folders": [str(tmp_path / "corpus")], "rules": RULES}
     for shards in (1, 4):
         job = CleanSpec.model_validate(base | {"max_megabytes": limit, "shards": shards})
         assert go(tmp_path / str(shards), job).result()["documents"]["read"] == 10

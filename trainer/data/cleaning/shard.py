@@ -19,8 +19,8 @@ from pydantic import BaseModel
 from trainer.data.cleaning.account import Account
 from trainer.data.dedup.columns import BLOCK, ArrayWriter
 from trainer.data.dedup.minhash import BANDS, CELLS, band_keys, signature
-from trainer.data.cleaning.until_rules import Document, RuleEngine, default_rules
-from trainer.data.sources import Skipped, Source, Unit, open_sources
+from trainer.data.rules import Document, RuleEngine, default_rules
+from trainer.data.sources import Found, Skipped, Source, Unit, open_sources
 from trainer.spec import DOMAINS, CleanSpec
 
 FACTS = np.dtype(
@@ -84,18 +84,18 @@ def write_shard(spec: CleanSpec, shard: int, folder: Path, report: Report) -> No
     )
     names = _write(kept, folder)
     account.read, account.dropped, account.examples = engine.read, engine.dropped, engine.examples
-    account.scrubbed = engine.scrubbed
+    account.scrubbed = dict(engine.scrubbed)
     (folder / "shard.json").write_text(ShardReport(account=account, names=names).model_dump_json(), encoding="utf-8")
 
 
-def _judged(found: object, engine: RuleEngine, account: Account) -> Document | None:
+def _judged(found: Found, engine: RuleEngine, account: Account) -> Document | None:
     if isinstance(found, Skipped):
         account.skip(found)
         return None
-    return engine.apply(found)
+    return engine.examine(Document(found))
 
 
-def _read(shard: Sequence[Share], report: Report) -> Iterator[object]:
+def _read(shard: Sequence[Share], report: Report) -> Iterator[Found]:
     """Records and what was skipped. Of a share nothing more is read once its text is more than it may have."""
     total, done = sum(share.bytes for share in shard), 0
     for share in shard:
@@ -103,8 +103,9 @@ def _read(shard: Sequence[Share], report: Report) -> Iterator[object]:
         for unit in share.units:
             start = text
             for found in unit.read():
-                # What is on disk and what is text differ: a unit counts as its bytes once it is read.
-                report(done + min(share.bytes, files + min(unit.bytes, text - start)), total)
+                # Text may be more than it takes on disk: a unit never counts as more than that.
+                read = files + min(unit.bytes, unit.meter.bytes or text - start)
+                report(done + min(share.bytes, read), total)
                 if not isinstance(found, Skipped):
                     text += len(found.text.encode())
                     if text > share.most:
