@@ -6,7 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -19,6 +22,7 @@ from backend.jobs.reuse import SOURCE_ROOT, content_key
 from backend.jobs.tables import JobRow
 from backend.jobs.watch import Watcher
 from backend.platform import Platform
+from backend.store import StoreError
 from trainer.artifacts import Run, RunFolder, complete_steps
 from trainer.process import EXIT_CANCELLED, EXIT_FAILED
 from trainer.spec import Job
@@ -44,7 +48,7 @@ def run_job(platform: Platform, mine: Claim, stopping: Event) -> None:
 def _run(platform: Platform, mine: Claim, stopping: Event) -> None:
     try:
         row = _prepare(platform, mine)
-    except ValueError as error:
+    except (ValueError, StoreError) as error:
         _finish(platform, mine, finish_values("failed", time.time(), str(error)))
         return
     except OSError as error:
@@ -55,13 +59,33 @@ def _run(platform: Platform, mine: Claim, stopping: Event) -> None:
         return
     run = RunFolder(row.run_folder)
     watcher = Watcher(platform, mine, row)
-    if row.kind == "deploy":
-        values = _deploy(platform, row, run, watcher, stopping)
-    else:
-        returncode = _supervise(platform, row.kind, run, mine, watcher, stopping)
-        values = _outcome(platform, mine, run, returncode, stopping.is_set())
+    try:
+        _while_watching(watcher, partial(_fetch_inputs, platform, run))
+        if row.kind == "deploy":
+            values = _deploy(platform, row, run, watcher, stopping)
+        else:
+            returncode = _supervise(platform, row.kind, run, mine, watcher, stopping)
+            values = _outcome(platform, mine, run, returncode, stopping.is_set())
+        if values["state"] == "succeeded":
+            _while_watching(watcher, partial(platform.store.keep, run.path))
+    except StoreError as error:
+        values = finish_values("failed", time.time(), str(error))
     watcher.tick(force=True)
     _finish(platform, mine, values)
+
+
+def _fetch_inputs(platform: Platform, run: RunFolder) -> None:
+    for folder in run.job().inputs.values():
+        platform.store.fetch(Path(folder))
+
+
+def _while_watching(watcher: Watcher, copy: Callable[[], None]) -> None:
+    """Copy to or from the store; gigabytes take longer than a lease."""
+    with ThreadPoolExecutor(1) as pool:
+        copying = pool.submit(copy)
+        while not wait([copying], timeout=POLL_SECONDS).done:
+            watcher.tick()
+        copying.result()
 
 
 def _prepare(platform: Platform, mine: Claim) -> JobRow:

@@ -9,6 +9,8 @@ from typing import Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from trainer.remote import is_url
+
 
 class Settings(BaseSettings):
     """Read once when a process starts and handed down; paths are absolute afterwards."""
@@ -23,7 +25,9 @@ class Settings(BaseSettings):
     broker_port: int = Field(6399, ge=1, le=65535, description="port of the embedded Valkey")
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the home")
     redis_url: str = Field("", description="Redis or Valkey; empty: the embedded one")
-    store_url: str = Field("", description="folder of the run folders; empty: runs in the home")
+    store_url: str = Field(
+        "", description="folder of the run folders, or a URL such as s3://bucket/prefix; empty: runs in the home"
+    )
     serving_url: str = Field("", description="where serving answers; empty: this machine at its port")
     device: str = Field(
         "cpu", pattern=r"^[a-z0-9]+$", description="device kind of this machine's jobs; names the queue"
@@ -55,14 +59,18 @@ class Settings(BaseSettings):
         }
         for name, value in resolved.items():
             object.__setattr__(self, name, value)
-        if "://" in self.store_url.removeprefix("file://"):
-            raise ValueError(
-                f"OCTAVO_STORE_URL is '{self.store_url}'; only a folder of this machine can be used so far"
-            )
         return self
 
     @property
+    def store_remote(self) -> str | None:
+        """Where finished runs are copied to, unless the store is a folder."""
+        return self.store_url if is_url(self.store_url.removeprefix("file://")) else None
+
+    @property
     def store(self) -> Path:
+        """The folder of the run folders on this machine."""
+        if self.store_remote is not None:
+            return self.home / "runs"
         return Path(self.store_url.removeprefix("file://")).expanduser().absolute()
 
     @property

@@ -37,6 +37,7 @@ class Job(Schema):
     name: str
     kind: str
     pipeline: str | None = None
+    parent: str | None = Field(None, description="id of the job of which this one does a part")
     state: JobState
     attempt: int = 0
     step: int = 0
@@ -70,6 +71,14 @@ class Pipeline(Schema):
     state: Literal["running", "succeeded", "failed", "cancelled"]
     created: float
     jobs: tuple[Job, ...] = ()
+
+    @property
+    def whole_jobs(self) -> tuple[Job, ...]:
+        """The jobs of the recipe, without those that do parts of them."""
+        return tuple(job for job in self.jobs if job.parent is None)
+
+    def parts(self, job: Job) -> tuple[Job, ...]:
+        return tuple(part for part in self.jobs if part.parent == job.id)
 
     @property
     def active(self) -> bool:

@@ -48,10 +48,14 @@ Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8"]
 Quantisation = Literal["fp8", "int8"]
 GgufNumbers = Literal["f32", "f16", "bf16", "q8_0"]
 RECIPES = Path(__file__).parent / "recipes"
+MOST_BUCKETS = 16  # jobs that look for the duplicates of one corpus
 
 
 class JobBase(Spec):
-    """What every job has. `roles` are the inputs a stage reads; a recipe binds each to an earlier job."""
+    """What every job has. `roles` are the inputs a stage reads; a recipe binds each to an earlier job.
+
+    A job whose spec says how many inputs it has overrides `required` or `optional` instead.
+    """
 
     roles: ClassVar[tuple[str, ...]] = ()
     optional_roles: ClassVar[tuple[str, ...]] = ()
@@ -60,13 +64,21 @@ class JobBase(Spec):
     inputs: dict[str, str] = Field({}, description="role -> name of an earlier job, 'run:<job id>' or 'dataset:<id>'")
     seed: int = 0
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        return self.roles
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        return self.optional_roles
+
     @model_validator(mode="after")
     def _inputs_fit(self) -> Self:
-        known = self.roles + self.optional_roles
+        known = self.required + self.optional
         for role in self.inputs:
             if role not in known:
                 raise ValueError(f"job '{self.name}': unknown input '{role}'; it takes {', '.join(known) or 'none'}")
-        for role in self.roles:
+        for role in self.required:
             if role not in self.inputs:
                 raise ValueError(f"job '{self.name}': input '{role}' is missing; bind it to an earlier job")
         return self
@@ -84,6 +96,60 @@ class CleanSpec(JobBase):
     rows: RowSettings = RowSettings()
     max_megabytes: float = Field(8.0, gt=0, description="stop reading a source after so much text")
     rules: RuleSettings = RuleSettings()
+    shards: int = Field(1, ge=1, le=256, description="parts cleaned by themselves; above 1 jobs that workers share")
+
+    @property
+    def shard_roles(self) -> tuple[str, ...]:
+        return tuple(f"shard-{shard:03d}" for shard in range(self.shards))
+
+    @property
+    def bucket_roles(self) -> tuple[str, ...]:
+        return tuple(f"bucket-{bucket:03d}" for bucket in range(min(self.shards, MOST_BUCKETS)))
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """With them bound, only what the shard and bucket jobs left is put together."""
+        return self.shard_roles + self.bucket_roles if self.shards > 1 else ()
+
+    @model_validator(mode="after")
+    def _all_parts(self) -> Self:
+        if self.inputs and len(self.inputs) < len(self.optional):
+            missing = next(role for role in self.optional if role not in self.inputs)
+            raise ValueError(f"job '{self.name}': input '{missing}' is missing; bind all shards and buckets, or none")
+        return self
+
+
+class CleanShardSpec(JobBase):
+    """One shard of a clean job: every rule but those about duplicates. The backend makes it."""
+
+    kind: Literal["clean_shard"] = "clean_shard"
+    clean: CleanSpec
+    shard: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _exists(self) -> Self:
+        if self.shard >= self.clean.shards:
+            raise ValueError(f"job '{self.name}': shard {self.shard} is none of the {self.clean.shards} from 0 on")
+        return self
+
+
+class CleanBucketSpec(JobBase):
+    """Some of the buckets of a clean job's documents: which are duplicates. The backend makes it."""
+
+    kind: Literal["clean_bucket"] = "clean_bucket"
+    clean: CleanSpec
+    bucket: int = Field(ge=0)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        return self.clean.shard_roles
+
+    @model_validator(mode="after")
+    def _exists(self) -> Self:
+        buckets = len(self.clean.bucket_roles)
+        if self.bucket >= buckets:
+            raise ValueError(f"job '{self.name}': bucket {self.bucket} is none of the {buckets} from 0 on")
+        return self
 
 
 class KnowledgeSpec(JobBase):
@@ -337,14 +403,14 @@ class DeploySpec(JobBase):
 
 
 JobSpec = Annotated[
-    CleanSpec | KnowledgeSpec | SubsetSpec | SynthesizeSpec | ImportSpec | TokenizeSpec | SftSpec | RewardSpec | DpoSpec
-    | RlhfSpec | EvaluateSpec | ExportSpec | DeploySpec,
+    CleanSpec | CleanShardSpec | CleanBucketSpec | KnowledgeSpec | SubsetSpec | SynthesizeSpec | ImportSpec
+    | TokenizeSpec | SftSpec | RewardSpec | DpoSpec | RlhfSpec | EvaluateSpec | ExportSpec | DeploySpec,
     Field(discriminator="kind"),
 ]  # fmt: skip
 JOB_SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 JobKind = Literal[
-    "clean", "knowledge", "subset", "synthesize", "import", "tokenize", "sft", "reward", "dpo", "rlhf", "evaluate",
-    "export", "deploy",
+    "clean", "clean_shard", "clean_bucket", "knowledge", "subset", "synthesize", "import", "tokenize", "sft", "reward",
+    "dpo", "rlhf", "evaluate", "export", "deploy",
 ]  # fmt: skip
 
 

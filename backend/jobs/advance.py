@@ -1,5 +1,6 @@
 """Jobs that wait: queued when what they read is there, cancelled when it never will be, reused when already known."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 from sqlalchemy import select, update
 
 from backend.jobs.binding import Bound, bind
-from backend.jobs.claims import finish_values, rowcount
+from backend.jobs.claims import finish_values
 from backend.jobs.reuse import is_intact
 from backend.jobs.tables import JobRow
 from backend.platform import Platform
+
+logger = logging.getLogger(__name__)
 
 
 def advance(platform: Platform) -> None:
@@ -47,7 +50,9 @@ def _advance_once(platform: Platform) -> bool:
 
 def _move(platform: Platform, row: JobRow, sources: list[JobRow]) -> bool:
     now = time.time()
-    for source in sources:
+    for source in sorted(sources, key=lambda source: source.state != "failed"):
+        if source.state == "failed" and source.parent_id == row.id:
+            return _set(platform, row, finish_values("failed", now, f"job '{source.name}' failed: {source.error}"))
         if source.state in ("failed", "cancelled"):
             verb = "failed" if source.state == "failed" else "was cancelled"
             message = f"cancelled because job '{source.name}' {verb}"
@@ -56,9 +61,12 @@ def _move(platform: Platform, row: JobRow, sources: list[JobRow]) -> bool:
         return False
     try:
         bound = bind(platform, row)
+        donor = _find_donor(platform, bound) if row.reuse else None
     except ValueError as error:
         return _set(platform, row, finish_values("failed", now, str(error)))
-    donor = _find_donor(platform, bound) if row.reuse else None
+    except OSError as error:
+        logger.warning("job %s waits, since what it reads cannot be looked at: %s", row.id, error)
+        return False
     values = {"dataset_id": bound.dataset_id, "reuse_key": bound.reuse_key}
     return _set(platform, row, values | (_reused(donor, now) if donor else {"state": "queued", "sent": None}))
 
@@ -74,7 +82,12 @@ def _find_donor(platform: Platform, bound: Bound) -> JobRow | None:
     )
     with platform.database.read() as session:
         donors = list(session.scalars(query))
-    return next((donor for donor in donors if is_intact(Path(donor.run_folder), donor.content_key)), None)
+    return next((donor for donor in donors if _is_there(platform, donor)), None)
+
+
+def _is_there(platform: Platform, donor: JobRow) -> bool:
+    folder = Path(donor.run_folder)
+    return is_intact(folder, donor.content_key) if folder.is_dir() else platform.store.has(folder)
 
 
 def _reused(donor: JobRow, now: float) -> dict[str, Any]:
@@ -85,6 +98,7 @@ def _reused(donor: JobRow, now: float) -> dict[str, Any]:
 
 
 def _set(platform: Platform, row: JobRow, values: dict[str, Any]) -> bool:
-    statement = update(JobRow).where(JobRow.id == row.id, JobRow.state == "waiting").values(**values)
+    """True: also where somebody else was first, since then too the job has moved and others may follow."""
     with platform.database.write() as session:
-        return rowcount(session, statement) == 1
+        session.execute(update(JobRow).where(JobRow.id == row.id, JobRow.state == "waiting").values(**values))
+    return True

@@ -31,25 +31,33 @@ def bind(platform: Platform, row: JobRow) -> Bound:
 
     Raises:
         ValueError: a folder it reads is gone, or its kind cannot run here.
+        OSError: the store or a URL it reads does not answer.
     """
     spec = JOB_SPEC.validate_python(row.spec)
     with platform.database.read() as session:
-        found = session.scalars(select(JobRow).where(JobRow.id.in_(row.sources.values())))
-        folders = {job.id: job.run_folder for job in found}
+        found = {job.id: job for job in session.scalars(select(JobRow).where(JobRow.id.in_(row.sources.values())))}
         frozen = {role: session.get_one(DatasetRow, name).folder for role, name in frozen_inputs(spec).items()}
-    inputs = frozen | {role: folders[job_id] for role, job_id in row.sources.items()}
-    for role, folder in inputs.items():
-        if not Path(folder).is_dir():
-            lost = f"run folder of job {row.sources[role]}" if role in row.sources else "folder of the frozen dataset"
-            raise ValueError(f"input '{role}': the {lost} is gone; make it again")
+    sources = {role: found[job_id] for role, job_id in row.sources.items()}
+    keys: dict[str, str] = {}
+    for role, dataset_folder in frozen.items():
+        if not Path(dataset_folder).is_dir():
+            raise ValueError(f"input '{role}': the folder of the frozen dataset is gone; make it again")
+        keys[role] = content_key(Path(dataset_folder))
+    for role, source in sources.items():
+        folder = Path(source.run_folder)
+        if not folder.is_dir() and not platform.store.has(folder):
+            raise ValueError(f"input '{role}': the run folder of job {source.id} is gone; run that job again")
+        keys[role] = content_key(folder) if folder.is_dir() else source.content_key or ""
+    inputs = frozen | {role: source.run_folder for role, source in sources.items()}
     dataset = freeze_labels(platform) if LABELS in spec.optional_roles else None
     if dataset is not None:
         inputs[LABELS] = dataset.folder
-    return Bound(spec, inputs, dataset.id if dataset else None, _key(spec, inputs))
+        keys[LABELS] = content_key(Path(dataset.folder))
+    return Bound(spec, inputs, dataset.id if dataset else None, _key(spec, keys))
 
 
-def _key(spec: JobSpec, inputs: dict[str, str]) -> str | None:
+def _key(spec: JobSpec, input_keys: dict[str, str]) -> str | None:
     # A deployment is a state of serving, not a result on disk: it is always made sure of.
     if spec.kind == "deploy":
         return None
-    return reuse_key(spec, {role: content_key(Path(folder)) for role, folder in inputs.items()})
+    return reuse_key(spec, input_keys)

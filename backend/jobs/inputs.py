@@ -11,10 +11,12 @@ from backend.errors import Invalid
 from backend.jobs.tables import JobRow
 from backend.settings import Settings
 from backend.uploads import service as uploads
+from trainer.remote import Remote, is_url
 from trainer.spec import CleanSpec, HubDataset, ImportSpec, JobSpec, SubsetSpec
 
 RUN, DATASET = "run:", "dataset:"
-# Role -> kinds of job that leave what the role reads; a role that is not here reads any job.
+# Role -> kinds of job that leave what the role reads; a role that is not here reads any job. Roles that are numbered,
+# such as shard-000, go by their word.
 PRODUCERS: dict[str, frozenset[str]] = {
     "documents": frozenset({"clean", "subset"}),
     "problems": frozenset({"synthesize"}),
@@ -25,6 +27,8 @@ PRODUCERS: dict[str, frozenset[str]] = {
     "evaluation": frozenset({"evaluate"}),
     "export": frozenset({"export"}),
     "knowledge": frozenset({"knowledge"}),
+    "shard": frozenset({"clean_shard"}),
+    "bucket": frozenset({"clean_bucket"}),
 }
 # Role -> kind of frozen dataset that can stand in for a job.
 FROZEN = {"problems": "reviewed"}
@@ -43,8 +47,11 @@ def with_readable_paths(spec: JobSpec, settings: Settings) -> JobSpec:
         return _with_readable_examples(spec)
     if not isinstance(spec, CleanSpec):
         return spec
-    folders = tuple(str(Path(folder).expanduser().absolute()) for folder in spec.folders)
+    folders = tuple(_absolute(folder) for folder in spec.folders)
     for folder in folders:
+        if is_url(folder):
+            _check_protocol(spec, folder)
+            continue
         if not Path(folder).exists():
             raise Invalid(f"job '{spec.name}': folders: '{folder}' is no folder or file here; give an existing one")
         if not os.access(folder, os.R_OK | (os.X_OK if Path(folder).is_dir() else 0)):
@@ -71,6 +78,18 @@ def _with_readable_examples(spec: SubsetSpec) -> SubsetSpec:
             raise Invalid(f"job '{spec.name}': {field}: '{value}' does not exist here or cannot be read")
         paths[field] = str(path)
     return spec.model_copy(update=paths)
+
+
+def _absolute(folder: str) -> str:
+    return folder if is_url(folder) else str(Path(folder).expanduser().absolute())
+
+
+def _check_protocol(spec: JobSpec, url: str) -> None:
+    """Whether anything answers there is seen when the job starts: a request waits for no other server."""
+    try:
+        Remote(url)
+    except ValueError as error:
+        raise Invalid(f"job '{spec.name}': folders: {error}") from error
 
 
 def _readable_source(spec: ImportSpec) -> Path:
@@ -104,7 +123,7 @@ def resolve_sources(session: Session, spec: JobSpec, earlier: dict[str, JobRow])
             raise Invalid(f"job '{spec.name}': input '{role}' is '{source}', which is no job; give {known}")
         if role == "labels":
             raise Invalid(f"job '{spec.name}': input 'labels' is bound by the backend at the start; leave it out")
-        kinds = PRODUCERS.get(role)
+        kinds = PRODUCERS.get(role.rstrip("0123456789").rstrip("-"))
         if kinds is not None and row.kind not in kinds:
             wanted = " or ".join(sorted(kinds))
             raise Invalid(f"job '{spec.name}': input '{role}' reads a {wanted} job, but '{source}' is a {row.kind} job")

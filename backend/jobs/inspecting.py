@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backend.asking import ask_trainer
 from backend.errors import Invalid
+from backend.jobs.files import fetched
 from backend.jobs.service import get_job
 from backend.jobs.tables import JobRow
 from backend.platform import Platform
@@ -25,11 +26,20 @@ class InspectQuery(BaseModel):
 def inspect(platform: Platform, job_id: str, asked: InspectQuery) -> Any:
     """Raises: NotFound, Invalid: no such job, or one of another kind; or the command's own sentence."""
     row = _tokenized(platform, job_id)
-    arguments = ["inspect", row.run_folder, "--source", asked.source, "--split", asked.split, "--row", str(asked.row)]
+    arguments = [
+        "inspect",
+        _folder(platform, row),
+        "--source",
+        asked.source,
+        "--split",
+        asked.split,
+        "--row",
+        str(asked.row),
+    ]
     if "documents" in row.sources:
-        arguments += ["--documents", get_job(platform, row.sources["documents"]).run_folder]
+        arguments += ["--documents", _folder(platform, get_job(platform, row.sources["documents"]))]
     if asked.training is not None:
-        arguments += ["--training", _trained_on(platform, row, asked.training).run_folder]
+        arguments += ["--training", _folder(platform, _trained_on(platform, row, asked.training))]
     return ask_trainer(arguments)
 
 
@@ -38,7 +48,11 @@ def drawn(platform: Platform, job_id: str, step: int) -> Any:
 
     Raises: NotFound, Invalid: no such job or step.
     """
-    return ask_trainer(["drawn", get_job(platform, job_id).run_folder, "--step", str(step)])
+    return ask_trainer(["drawn", _folder(platform, get_job(platform, job_id)), "--step", str(step)])
+
+
+def _folder(platform: Platform, row: JobRow) -> str:
+    return str(fetched(platform, row).path)
 
 
 def _tokenized(platform: Platform, job_id: str) -> JobRow:

@@ -12,7 +12,8 @@ from typing import Any
 
 import trainer
 from trainer.artifacts import COMPLETE, RunFolder
-from trainer.spec import CleanSpec, ImportSpec, JobSpec, SubsetSpec
+from trainer.remote import Remote, is_url
+from trainer.spec import CleanShardSpec, CleanSpec, ImportSpec, JobSpec, SubsetSpec
 
 LIBRARIES = ("torch", "tokenizers", "sympy", "numpy")
 ROOMS = ("trainer", "serving")
@@ -56,23 +57,29 @@ def reuse_key(spec: JobSpec, input_keys: Mapping[str, str]) -> str:
         "python": platform.python_version(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }
-    parts["files"] = [entry for path in _paths(spec) for entry in _listing(path)]
+    parts["files"] = [entry for place in _places(spec) for entry in _listing(place)]
     return digest(parts)
 
 
-def _paths(spec: JobSpec) -> list[Path]:
-    """What a job reads besides the runs of other jobs."""
+def _places(spec: JobSpec) -> list[str]:
+    """Paths and URLs of what a job reads besides the runs of other jobs."""
+    if isinstance(spec, CleanShardSpec):
+        spec = spec.clean
     if isinstance(spec, CleanSpec):
         copies = [wanted.name for wanted in spec.hugging_face if Path(wanted.name).is_absolute()]
-        return [Path(place) for place in (*spec.folders, *spec.uploads, *copies)]
+        return [*spec.folders, *spec.uploads, *copies]
     if isinstance(spec, SubsetSpec):
-        return [Path(path) for path in (spec.examples, spec.folder) if path is not None]
-    return [Path(spec.source)] if isinstance(spec, ImportSpec) else []
+        return [path for path in (spec.examples, spec.folder) if path is not None]
+    return [spec.source] if isinstance(spec, ImportSpec) else []
 
 
-def _listing(root: Path) -> Iterator[tuple[str, int, int]]:
+def _listing(place: str) -> Iterator[tuple[str, int, int | str]]:
     """Path, bytes and time of change (ns) of a file, or of every one in a folder: what changed changes the key without
-    being read."""
+    being read. Of a URL the version stands for the time."""
+    if is_url(place):
+        yield from ((file.name, file.bytes, file.version) for file in Remote(place).files())
+        return
+    root = Path(place)
     for path in sorted([root, *root.rglob("*")]):
         if path.is_file():
             stat = path.stat()

@@ -13,6 +13,7 @@ class JobSchema(BaseModel):
     name: str
     kind: str
     pipeline: str | None
+    parent: str | None
     state: JobState
     attempt: int
     step: int
@@ -32,7 +33,8 @@ class JobSchema(BaseModel):
     @classmethod
     def of(cls, row: JobRow) -> Self:
         return cls(
-            id=row.id, name=row.name, kind=row.kind, pipeline=row.pipeline_id, state=row.state, attempt=row.attempt,
+            id=row.id, name=row.name, kind=row.kind, pipeline=row.pipeline_id,
+            parent=row.parent_id, state=row.state, attempt=row.attempt,
             step=row.step, total_steps=row.total_steps, message=row.message, error=row.error, created=row.created,
             started=row.started, finished=row.finished, reused_from=row.reused_from, spec=row.spec,
             inputs=row.sources, labels=row.dataset_id, seconds_left=row.seconds_left, run_folder=row.run_folder,

@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
 from pydantic import ValidationError
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from backend.errors import Conflict, Invalid, NotFound
 from backend.jobs.advance import advance
 from backend.jobs.claims import cancelled_values
+from backend.jobs.family import family_of
 from backend.jobs.inputs import resolve_sources, with_readable_paths
 from backend.jobs.tables import FINISHED, JobRow, JobState
 from backend.pipelines.tables import PipelineRow
@@ -37,6 +39,9 @@ def submit(platform: Platform, specs: Sequence[JobSpec], pipeline: str | None, r
     Args:
         pipeline: name of the pipeline they form; none for a single job.
 
+    Returns:
+        The jobs asked for, without those that do parts of them.
+
     Raises:
         Invalid: an input or a folder of a spec does not fit.
     """
@@ -44,18 +49,27 @@ def submit(platform: Platform, specs: Sequence[JobSpec], pipeline: str | None, r
     now = time.time()
     owner = PipelineRow(id=new_id(), name=pipeline, created=now) if pipeline is not None else None
     rows: dict[str, JobRow] = {}
+    position = count()
     with platform.database.write() as session:
         if owner is not None:
             session.add(owner)
             session.flush()
-        for position, spec in enumerate(specs):
-            job_id = new_id()
-            rows[spec.name] = JobRow(
-                id=job_id, name=spec.name, kind=spec.kind, pipeline_id=owner.id if owner else None, position=position,
-                spec=spec.model_dump(mode="json"), sources=resolve_sources(session, spec, rows),
-                run_folder=str(platform.settings.store / job_id), created=now, reuse=reuse,
-            )  # fmt: skip
-        session.add_all(rows.values())
+        for spec in specs:
+            family: dict[str, JobRow] = {}
+            for member in family_of(spec):
+                job_id = new_id()
+                family[member.name] = JobRow(
+                    id=job_id, name=member.name, kind=member.kind, pipeline_id=owner.id if owner else None,
+                    position=next(position), spec=member.model_dump(mode="json"),
+                    sources=resolve_sources(session, member, rows | family),
+                    run_folder=str(platform.settings.store / job_id), created=now, reuse=reuse,
+                )  # fmt: skip
+            *parts, rows[spec.name] = family.values()
+            # First the row that those of its parts refer to.
+            session.add(rows[spec.name])
+            for part in parts:
+                part.parent_id = rows[spec.name].id
+                session.add(part)
     advance(platform)
     return find_jobs(platform, ids=[row.id for row in rows.values()])
 
@@ -65,6 +79,7 @@ def find_jobs(
     *,
     ids: Sequence[str] | None = None,
     pipeline: str | None = None,
+    parent: str | None = None,
     state: JobState | None = None,
     limit: int = 1_000,
 ) -> list[JobRow]:
@@ -74,6 +89,8 @@ def find_jobs(
         query = query.where(JobRow.id.in_(ids))
     if pipeline is not None:
         query = query.where(JobRow.pipeline_id == pipeline)
+    if parent is not None:
+        query = query.where(JobRow.parent_id == parent)
     if state is not None:
         query = query.where(JobRow.state == state)
     with platform.database.read() as session:
@@ -90,8 +107,8 @@ def get_job(platform: Platform, job_id: str) -> JobRow:
 
 
 def cancel(platform: Platform, job_ids: Sequence[str]) -> None:
-    """Cancel what has not started, ask what runs to save and stop, leave the rest as it is."""
-    mine = JobRow.id.in_(job_ids)
+    """Cancel what has not started, ask what runs to save and stop, leave the rest as it is; parts of a job with it."""
+    mine = or_(JobRow.id.in_(job_ids), JobRow.parent_id.in_(job_ids))
     not_started = JobRow.state.in_(("waiting", "queued"))
     with platform.database.write() as session:
         session.execute(update(JobRow).where(mine, not_started).values(**cancelled_values(time.time())))
@@ -100,18 +117,25 @@ def cancel(platform: Platform, job_ids: Sequence[str]) -> None:
 
 
 def retry(platform: Platform, job_id: str) -> JobRow:
-    """Queue a failed or cancelled job again, with the jobs that were cancelled because of it.
+    """Queue a failed or cancelled job again, with its parts that did not succeed and the jobs that ended because of it.
 
     It goes on in its run folder, so from its last snapshot where there is one.
 
     Raises:
-        Conflict: the job has not ended, or has succeeded, or reads from one that has to be retried first.
+        Conflict: the job or a part of it has not ended, or it has succeeded, or reads from one that has to be retried
+            first.
     """
     row = get_job(platform, job_id)
     if row.state not in ("failed", "cancelled"):
         hint = "it has succeeded; submit it anew" if row.state == "succeeded" else "cancel it first"
         raise Conflict(f"job '{row.name}' is {row.state}; only a failed or cancelled job can be retried: {hint}")
+    children = find_jobs(platform, parent=job_id)
+    for child in children:
+        if child.cancel_requested and child.state == "running":
+            raise Conflict(f"job '{child.name}', a part of '{row.name}', is still stopping; retry once it has")
     for source in find_jobs(platform, ids=list(row.sources.values())):
+        if source.parent_id == job_id:
+            continue
         if source.state in ("failed", "cancelled"):
             raise Conflict(
                 f"job '{row.name}' reads from job '{source.name}', which "
@@ -119,7 +143,8 @@ def retry(platform: Platform, job_id: str) -> JobRow:
                 "and this one follows by itself"
             )
     with platform.database.write() as session:
-        again = [job_id, *_never_started_after(session, row)]
+        lost = [child.id for child in children if child.state in ("failed", "cancelled")]
+        again = [job_id, *lost, *_never_started_after(session, row)]
         session.execute(
             update(JobRow)
             .where(JobRow.id.in_(again), JobRow.state.in_(FINISHED))
@@ -131,8 +156,9 @@ def retry(platform: Platform, job_id: str) -> JobRow:
 
 
 def _never_started_after(session: Session, row: JobRow) -> list[str]:
-    """Cancelled jobs that read from this one, directly or not, and never ran."""
-    query = select(JobRow).where(JobRow.state == "cancelled", JobRow.attempt == 0).order_by(JobRow.position)
+    """Jobs that read from this one, directly or not, and ended without ever running: cancelled, or a part failed."""
+    ended = JobRow.state.in_(("failed", "cancelled"))
+    query = select(JobRow).where(ended, JobRow.attempt == 0).order_by(JobRow.position)
     blocked = list(session.scalars(query.where(JobRow.created >= row.created)))
     reached = {row.id}
     for candidate in blocked:

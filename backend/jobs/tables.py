@@ -18,6 +18,8 @@ class JobRow(Base):
     name: Mapped[str]
     kind: Mapped[str]
     pipeline_id: Mapped[str | None] = mapped_column(ForeignKey("pipelines.id"), index=True)
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    """the job of which this one does a part"""
     position: Mapped[int] = mapped_column(default=0)
     spec: Mapped[dict[str, Any]]
     sources: Mapped[dict[str, str]]

@@ -1,6 +1,7 @@
 """One pipeline: its jobs in order, live, and what the evaluations said."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -18,20 +19,24 @@ def header(pipeline: Pipeline) -> None:
             client().cancel_pipeline(pipeline.id)
             flash("Cancelling; the running job saves a checkpoint first.")
             st.rerun()
-    done = sum(job.state == "succeeded" for job in pipeline.jobs)
+    done = sum(job.state == "succeeded" for job in pipeline.whole_jobs)
     left = [job.seconds_left for job in pipeline.jobs if job.state == "running" and job.seconds_left is not None]
-    parts = [f"Started {formats.ago(pipeline.created)}", f"{done} of {len(pipeline.jobs)} jobs done"]
+    parts = [f"Started {formats.ago(pipeline.created)}", f"{done} of {len(pipeline.whole_jobs)} jobs done"]
     parts += [f"about {formats.duration(left[0])} left in the running job"] if left else []
     st.caption(" · ".join(parts))
 
 
-def job_row(job: Job, now: float, blocked: bool) -> None:
+def job_row(job: Job, now: float, blocked: bool, parts: Sequence[Job] = ()) -> None:
     name, state, progress, spent, action = st.columns([3, 2, 4, 1.6, 1.4], vertical_alignment="center")
     with name:
         st.page_link("views/run.py", label=f"**{job.name}** · {job.kind}", query_params={"id": job.id})
     with state:
         badge(job.state)
-    if job.state == "running":
+    if parts and job.state in ("waiting", "queued"):
+        done = sum(part.state == "succeeded" for part in parts)
+        share = sum(part.progress for part in parts) / (len(parts) + 1)  # what is left is to put them together
+        progress.progress(share, text=f"{done} of {len(parts)} parts done")
+    elif job.state == "running":
         progress.progress(job.progress, text=progress_text(job))
     elif job.state == "succeeded":
         progress.progress(1.0)
@@ -40,6 +45,14 @@ def job_row(job: Job, now: float, blocked: bool) -> None:
     spent.caption(elapsed(job, now))
     with action:
         job_action(job, blocked)
+
+
+def part_rows(parts: Sequence[Job], now: float, lost: set[str]) -> None:
+    """The parts of a job, folded away while nothing is wrong with them."""
+    failed = any(part.state == "failed" for part in parts)
+    with st.expander(f"{len(parts)} parts", expanded=failed, icon=":material/account_tree:"):
+        for part in parts:
+            job_row(part, now, blocked=bool(lost & set(part.inputs.values())))
 
 
 def job_action(job: Job, blocked: bool) -> None:
@@ -87,8 +100,12 @@ def live(pipeline_id: str, was_active: bool) -> None:
         now = time.time()
         lost = {job.id for job in pipeline.jobs if job.state in ("failed", "cancelled")}
         with st.container(border=True):
-            for job in pipeline.jobs:
-                job_row(job, now, blocked=bool(lost & set(job.inputs.values())))
+            for job in pipeline.whole_jobs:
+                parts = pipeline.parts(job)
+                others = set(job.inputs.values()) - {part.id for part in parts}
+                job_row(job, now, blocked=bool(lost & others), parts=parts)
+                if parts:
+                    part_rows(parts, now, lost)
         evaluation_table(pipeline)
 
 

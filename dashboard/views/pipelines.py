@@ -144,7 +144,7 @@ def pipeline_list() -> None:
 
 
 def pipeline_row(pipeline: Pipeline) -> None:
-    done = sum(job.state == "succeeded" for job in pipeline.jobs)
+    done = sum(job.state == "succeeded" for job in pipeline.whole_jobs)
     current = next((job for job in pipeline.jobs if job.state in ("running", "failed")), None)
     with st.container(border=True):
         name, state, progress, doing, when = st.columns([3, 2, 3, 3, 2], vertical_alignment="center")
@@ -154,7 +154,8 @@ def pipeline_row(pipeline: Pipeline) -> None:
             )
         with state:
             badge(pipeline.state)
-        progress.progress(done / max(len(pipeline.jobs), 1), text=f"{done} of {len(pipeline.jobs)} jobs")
+        whole = len(pipeline.whole_jobs)
+        progress.progress(done / max(whole, 1), text=f"{done} of {whole} jobs")
         doing.caption(f"{current.name} {current.state}" if current else "")
         when.caption(formats.ago(pipeline.created), help=formats.clock(pipeline.created))
 

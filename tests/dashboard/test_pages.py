@@ -3,7 +3,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.sessions import COOKIE, sessions
 from tests.dashboard.conftest import Open, texts
-from tests.dashboard.contract import KEY, Platform
+from tests.dashboard.contract import KEY, Platform, job_body
 from tests.dashboard.contract_data import REVIEWED
 
 PAGES = ["pipelines", "pipeline", "run", "datasets", "xray", "label", "review", "playground", "deployments", "system"]
@@ -144,6 +144,21 @@ def test_only_the_job_that_others_wait_for_can_be_retried(open_page: Open, platf
     app = open_page("pipeline", id="pipe1")
     button(app, "Retry")
     assert platform.jobs["pipe1-sft"]["state"] == "queued"
+
+
+def test_parts_of_a_job_are_shown_under_it_and_counted_together(open_page: Open, platform: Platform) -> None:
+    platform.jobs["pipe1-clean"] |= {"state": "waiting", "reused_from": None}
+    for number, state in enumerate(("succeeded", "running", "queued")):
+        spec = {"name": f"clean-shard-00{number}", "kind": "clean_shard", "steps": 90}
+        part = job_body(spec, "pipe1", state) | {"parent": "pipe1-clean"}
+        platform.jobs[part["id"]] = part
+    app = open_page("pipeline", id="pipe1")
+    bars = {bar.proto.text: bar.proto.value for bar in app.get("progress")}
+    assert bars["1 of 3 parts done"] == pytest.approx(100 * (1 + 1 / 3 + 1 / 3 + 0) / 4, abs=1), (
+        "to put them together is left"
+    )
+    assert "of 9 jobs done" in texts(app)
+    assert any(expander.label == "3 parts" for expander in app.expander)
 
 
 def test_an_unknown_pipeline_is_a_sentence(open_page: Open) -> None:

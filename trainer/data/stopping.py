@@ -1,9 +1,12 @@
 """How a data stage leaves a half-written folder behind it: by an exception, so that `new_folder` throws it away."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from trainer.artifacts import Run
+
+_SHOW_SECONDS = 0.5
 
 
 class Stopped(Exception):
@@ -22,3 +25,23 @@ def stoppable() -> Iterator[None]:
         yield
     except Stopped:
         return
+
+
+def reporter(run: Run, what: str, unit: str, scale: int = 1) -> Callable[[int, int], None]:
+    """A function (done, total) that ends a pass when the run was asked to stop, and shows its progress twice a second.
+
+    Args:
+        unit: what is counted, for people; `scale` of what the function is called with are one.
+    """
+    shown = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal shown
+        stop_if_asked(run)
+        now = time.monotonic()
+        if now - shown >= _SHOW_SECONDS:
+            shown = now
+            done, total = done // scale, total // scale
+            run.progress(done, total, f"{what}: {done:,} of {total:,} {unit}")
+
+    return report

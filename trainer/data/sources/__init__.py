@@ -15,6 +15,8 @@ from trainer.data.sources.base import record as record
 from trainer.data.sources.folders import path_source
 from trainer.data.sources.hub import hub_source
 from trainer.data.sources.installation import installation_sources as installation_sources
+from trainer.data.sources.remote import remote_source
+from trainer.remote import is_url
 from trainer.spec import CleanSpec
 
 
@@ -36,8 +38,11 @@ def open_sources(spec: CleanSpec) -> list[Source]:
 
 def _named(spec: CleanSpec) -> Iterator[tuple[str, Callable[[str], Source]]]:
     """How to make each source that the job names, once its own name is settled."""
-    for folder in map(Path, spec.folders + spec.uploads):
-        yield folder.absolute().name, partial(path_source, folder, settings=spec.rows)
+    for place in spec.folders + spec.uploads:
+        if is_url(place):
+            yield Path(place).name, partial(remote_source, place, settings=spec.rows)
+        else:
+            yield Path(place).absolute().name, partial(path_source, Path(place), settings=spec.rows)
     for wanted in spec.hugging_face:
         yield Path(wanted.name).name, partial(hub_source, wanted, settings=wanted.rows or spec.rows)
 
