@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -92,7 +93,7 @@ class ZygoteProcess:
         try:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -122,7 +123,7 @@ def _command(isolation: Isolation, folder: str) -> list[str]:
     binds = [argument for path in shown for argument in ("--ro-bind", path, path)]
     for path in ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache"):
         binds += ["--ro-bind-try", path, path]
-    alone = ["--unshare-all", "--cap-drop", "ALL", "--new-session"]
+    alone = ["--unshare-all", "--cap-drop", "ALL"]
     return [isolation.bubblewrap, *alone, *binds, "--bind", folder, folder, "--remount-ro", "/", "--", *start]
 
 

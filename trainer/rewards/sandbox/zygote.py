@@ -11,6 +11,7 @@ socket closes, the zygote kills what runs and ends.
 
 import atexit
 import builtins
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -184,8 +185,12 @@ def become_program(zygote: Zygote, files: list[int], report: int, limits: dict[s
 
 
 def folder_bytes(folder: str) -> int:
+    total = 0
     with os.scandir(folder) as files:
-        return sum(file.stat(follow_symlinks=False).st_size + 4096 for file in files)  # an empty one costs, too
+        for file in files:
+            with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+                total += file.stat(follow_symlinks=False).st_size + 4096  # an empty one costs, too
+    return total
 
 
 def sweep(folder: str) -> None:

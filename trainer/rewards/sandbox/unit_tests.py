@@ -1,0 +1,83 @@
+"""R_corr of code: the share of a task's tests that a solution passes, which the solution cannot forge.
+
+Two programs run, one after the other, each in a sandbox of its own (they share no memory, not even a past one):
+
+1. the solution, the setup, and the questions of the tests (`ask.py`), whose answers are handed on as plain data;
+2. the judge (`judge.py`), which compares the answers with what the tests expect.
+
+So the one process that a solution could subvert does not know what is expected, and the one that knows has never run a
+line of it. Leaving early with status 0, printing verdicts, patching the checker, an `__eq__` that agrees with everything,
+closed files, threads of exit handlers: all of them end in wrong answers or in none.
+
+What remains possible: a solution that knows the expected values by heart, or a test whose expected value is easily
+guessed (`assert f(3)` holds for whoever says True). A test that compares two answers of the solution (`f(1) == g(1)`)
+checks no more than that they agree. Only plain data can be an answer: numbers, text, bytes, ranges, None, and lists,
+tuples, sets and dictionaries of them; a test of anything else counts as failed.
+"""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from trainer.rewards.sandbox.limits import Limits
+from trainer.rewards.sandbox.questions import quiz
+from trainer.rewards.sandbox.sandbox import Sandbox
+
+
+class Task(NamedTuple):
+    """A solution and what it is judged by; `tests` are assert statements."""
+
+    solution: str
+    setup: str
+    tests: Sequence[str]
+
+
+def verdicts(task: Task, sandbox: Sandbox, limits: Limits | None = None) -> list[bool]:
+    """Whether each test holds. All of them share one run of the solution, so what follows one that hangs fails as well.
+
+    Raises:
+        ValueError: a test is no assert, or asks nothing of the solution.
+    """
+    questions = quiz(*task)
+    asked = [test.asked for test in questions.tests]
+    asking = _program("ask", "answer", {"solution": task.solution, "setup": task.setup, "asked": asked})
+    answers = sandbox.run(asking, limits=limits).stdout
+    judged = [test.judged for test in questions.tests]
+    judging = _program("judge", "judge", {"setup": questions.setup, "judged": judged})
+    judgement = sandbox.run(judging, stdin=answers, limits=limits)
+    if judgement.status != "ok":  # it had to compare what it could not bear
+        return [False] * len(task.tests)
+    return [bool(verdict) for verdict in json.loads(judgement.stdout)]
+
+
+def tests_passed(
+    solution: str,
+    setup: str,
+    tests: Sequence[str],
+    *,
+    sandbox: Sandbox | None = None,
+    limits: Limits | None = None,
+) -> float:
+    """R_corr = passed tests / tests, in [0, 1], of source texts: `solution`, then `setup`, then each of `tests`.
+
+    Raises:
+        ValueError: a test is no assert, or asks nothing of the solution; or the machine cannot isolate.
+    """
+    if sandbox is None:
+        with Sandbox() as own:
+            return tests_passed(solution, setup, tests, sandbox=own, limits=limits)
+    held = verdicts(Task(solution, setup, tests), sandbox, limits)
+    return sum(held) / len(held)
+
+
+def tests_passed_by_many(tasks: Sequence[Task], workers: int, *, limits: Limits | None = None) -> list[float]:
+    """`tests_passed` of each task, `workers` at once."""
+    with Sandbox(workers) as sandbox, ThreadPoolExecutor(workers) as threads:
+        return list(threads.map(lambda task: tests_passed(*task, sandbox=sandbox, limits=limits), tasks))
+
+
+def _program(module: str, function: str, task: dict[str, object]) -> str:
+    source = Path(__file__).with_name(f"{module}.py").read_text()
+    return f"{source}\n{function}(json.loads({json.dumps(task)!r}))\n"
