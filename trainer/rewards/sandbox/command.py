@@ -2,7 +2,7 @@
 
 import sys
 
-from trainer.rewards.sandbox.escapes import ESCAPES, LIMITS
+from trainer.rewards.sandbox.escapes import ESCAPES
 from trainer.rewards.sandbox.isolation import probe, require_isolation
 from trainer.rewards.sandbox.sandbox import Sandbox
 from trainer.rewards.sandbox.targets import aimed, escaped, targets
@@ -21,7 +21,7 @@ def main() -> int:
     out = []
     with targets() as at, Sandbox(isolation=isolation) as sandbox:
         for escape in ESCAPES:
-            outcome = sandbox.run(aimed(escape, at), limits=LIMITS)
+            outcome = sandbox.run(aimed(escape, at), limits=escape.limits)
             got_out = escaped(escape, outcome)
             out += [escape.name] * got_out
             print(f"{'ESCAPED' if got_out else 'held':8} {escape.name} ({outcome.status}, {outcome.seconds:.2f} s)")

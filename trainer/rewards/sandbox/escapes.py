@@ -8,10 +8,6 @@ from typing import NamedTuple
 
 from trainer.rewards.sandbox.limits import Limits, Status
 
-# Small, so that bombs are small; enough time to start on a busy machine.
-LIMITS = Limits(seconds=2.0, cpu_seconds=1, memory_bytes=256 * 2**20, open_files=64, folder_bytes=4 * 2**20)
-
-
 class Escape(NamedTuple):
     """An attack by its name.
 
@@ -23,6 +19,12 @@ class Escape(NamedTuple):
     program: str
     stopped_by: Status | None = None
     proven: bool = True
+
+    @property
+    def limits(self) -> Limits:
+        """Small, so that bombs are small and waiting is short; but time for a busy machine where none is wasted."""
+        seconds = 0.3 if self.stopped_by == "timeout" else 10.0
+        return Limits(seconds=seconds, memory_bytes=256 * 2**20, folder_bytes=4 * 2**20)
 
 
 def _attempts(*lines: str) -> str:
@@ -133,7 +135,7 @@ _OTHERS = (
 )  # fmt: skip
 
 _USING_UP = (
-    Escape("memory", "data = [bytearray(2**24) for _ in range(32)]\nprint('ESCAPED')\n", "memory"),
+    Escape("memory", "data = [bytes(2**24) for _ in range(32)]\nprint('ESCAPED')\n", "memory"),
     Escape("mapped memory", "import mmap\n" + _attempts("mmap.mmap(-1, 2**29)")),
     Escape("output", "print('x' * 2**22)\nprint('ESCAPED')\n", "output"),
     Escape("output to stderr", "import sys\nsys.stderr.write('x' * 2**22)\nprint('ESCAPED')\n", "output"),

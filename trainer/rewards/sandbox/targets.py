@@ -7,15 +7,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from trainer.rewards.sandbox.escapes import LIMITS, Escape
+from trainer.rewards.sandbox.escapes import Escape
 from trainer.rewards.sandbox.limits import Outcome
-
-VARIABLE = "OCTAVO_SANDBOX_CANARY"
-
 
 class Targets(NamedTuple):
     secret: str  # a file to read
@@ -40,30 +37,29 @@ def targets() -> Iterator[Targets]:
         secret, spoilt = folder / "secret", folder / "spoilt"
         secret.write_text("secret")
         spoilt.write_text("whole")
-        abstract = f"octavo-{os.getpid()}"
-        listeners = [
-            stack.enter_context(closing(opened))
-            for opened in (
-                _bound(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)),
-                _bound(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0)),
-                _bound(socket.AF_UNIX, socket.SOCK_STREAM, str(folder / "socket")),
-                _bound(socket.AF_UNIX, socket.SOCK_STREAM, f"\0{abstract}"),
+        tcp, udp, _, _ = (
+            stack.enter_context(_bound(family, kind, address))
+            for family, kind, address in (
+                (socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)),
+                (socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0)),
+                (socket.AF_UNIX, socket.SOCK_STREAM, str(folder / "socket")),
+                (socket.AF_UNIX, socket.SOCK_STREAM, f"\0{folder.name}"),
             )
-        ]
+        )
         victim = stack.enter_context(subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE))
         stack.callback(victim.kill)
-        os.environ[VARIABLE] = "secret"
-        stack.callback(os.environ.pop, VARIABLE)
+        os.environ[folder.name] = "secret"
+        stack.callback(os.environ.pop, folder.name)
         yield Targets(
-            str(secret), str(spoilt), str(folder), str(Path.home()), __file__, VARIABLE, os.getpid(), victim.pid,
-            stack.enter_context(secret.open()).fileno(), listeners[0].getsockname()[1], listeners[1].getsockname()[1],
-            str(folder / "socket"), abstract,
+            str(secret), str(spoilt), str(folder), str(Path.home()), __file__, folder.name, os.getpid(), victim.pid,
+            stack.enter_context(secret.open()).fileno(), tcp.getsockname()[1], udp.getsockname()[1],
+            str(folder / "socket"), folder.name,
         )  # fmt: skip
 
 
 def _bound(family: int, kind: int, address: object) -> socket.socket:
     opened = socket.socket(family, kind)
-    opened.bind(address)
+    opened.bind(address)  # type: ignore[arg-type]  # what an address is depends on the family
     if kind == socket.SOCK_STREAM:
         opened.listen()
     return opened
@@ -81,7 +77,7 @@ def escaped(escape: Escape, outcome: Outcome) -> bool:
 
 
 def works_outside(escape: Escape, at: Targets, folder: Path) -> bool:
-    """Whether a plain process of the same user gets what the attack wants (or never ends)."""
+    """Whether a plain process of the same user gets what the attack wants, or is still there after its time."""
     try:
         done = subprocess.run(
             [sys.executable, "-S", "-c", aimed(escape, at)],
@@ -89,10 +85,10 @@ def works_outside(escape: Escape, at: Targets, folder: Path) -> bool:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=LIMITS.seconds,
+            timeout=escape.limits.seconds,
             check=False,
             pass_fds=[at.inherited],
         )
     except subprocess.TimeoutExpired:
-        return True
+        return escape.stopped_by == "timeout"
     return "ESCAPED" in done.stdout

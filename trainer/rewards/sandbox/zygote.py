@@ -231,19 +231,18 @@ def supervise(zygote: Zygote, child: int, limits: dict[str, float]) -> dict[str,
         signal.pidfd_send_signal(process, signal.SIGKILL)
         _, status, usage = os.wait4(child, 0)
         os.close(process)
-    computed = usage.ru_utime + usage.ru_stime
-    return {
-        "status": reached or described(status, computed >= limits["cpu_seconds"]),
-        "seconds": time.monotonic() - start,
-    }
+    # The kernel sends SIGXCPU, and a second later what no program can ignore.
+    computed_long = usage.ru_utime + usage.ru_stime >= limits["cpu_seconds"]
+    return {"status": reached or described(status, computed_long), "seconds": time.monotonic() - start}
 
 
 def described(status: int, computed_long: bool) -> str:
     if not os.WIFSIGNALED(status):
         return {0: "ok", EXIT_MEMORY: "memory"}.get(os.WEXITSTATUS(status), "error")
-    if os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL) and computed_long:
+    number = os.WTERMSIG(status)
+    if number == signal.SIGXCPU or (number == signal.SIGKILL and computed_long):
         return "timeout"
-    return "output" if os.WTERMSIG(status) == signal.SIGXFSZ else "killed"
+    return "output" if number == signal.SIGXFSZ else "killed"
 
 
 def run_one(zygote: Zygote, message: bytes, files: list[int]) -> dict[str, object]:
