@@ -135,7 +135,12 @@ def test_calls_by_another_architecture_end_the_process() -> None:
 def test_arguments_decide_where_a_call_could_do_both() -> None:
     program = filter_for("x86_64")
     openat, fcntl, prlimit, unlinkat = 257, 72, 302, 263
-    for flags in (os.O_RDONLY, os.O_WRONLY | os.O_TRUNC | os.O_CREAT, os.O_RDWR | os.O_TRUNC, os.O_RDONLY | os.O_CLOEXEC):
+    for flags in (
+        os.O_RDONLY,
+        os.O_WRONLY | os.O_TRUNC | os.O_CREAT,
+        os.O_RDWR | os.O_TRUNC,
+        os.O_RDONLY | os.O_CLOEXEC,
+    ):
         assert judged(program, openat, (3, 0, flags)) == ALLOWED
     for flags in (os.O_TRUNC, os.O_TRUNC | os.O_CLOEXEC, 3, 3 | os.O_TRUNC):
         assert judged(program, openat, (3, 0, flags)) == DENIED
@@ -191,7 +196,14 @@ print(__name__, Point(1), sys.argv, sorted(set(globals()) - set(dir(sys)) - {"__
 
 
 def test_the_folder_is_writable_and_empty_again_for_the_next_program(sandbox: Sandbox) -> None:
-    writing = "import os\nfor n in 'abc':\n    open(n, 'w').write(n)\nos.rename('a', 'd')\nos.unlink('b')\nprint(sorted(os.listdir()))"
+    writing = """
+import os
+for name in "abc":
+    open(name, "w").write(name)
+os.rename("a", "d")
+os.unlink("b")
+print(sorted(os.listdir()))
+"""
     assert sandbox.run(writing).stdout == "['c', 'd']\n"
     assert sandbox.run("import os\nprint(os.listdir())").stdout == "[]\n"
 
@@ -261,7 +273,9 @@ with Sandbox() as sandbox:
     assert all(gone(process) for process in processes)
 
 
-def test_leaving_a_sandbox_ends_its_processes_and_removes_its_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leaving_a_sandbox_ends_its_processes_and_removes_its_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = set(psutil.Process().children())
     with Sandbox(workers=2) as sandbox:
@@ -273,10 +287,10 @@ def test_leaving_a_sandbox_ends_its_processes_and_removes_its_folders(tmp_path: 
 
 
 def test_a_zygote_that_is_killed_is_an_error_and_no_outcome() -> None:
-    before = set(psutil.Process().children())
+    before = set(psutil.Process().children(recursive=True))
     with Sandbox() as sandbox:
-        (zygote,) = set(psutil.Process().children()) - before
-        zygote.kill()
+        for process in set(psutil.Process().children(recursive=True)) - before:
+            process.kill()
         with pytest.raises(RuntimeError, match="the sandbox's own process failed"):
             sandbox.run("print(1)")
 
@@ -294,7 +308,9 @@ from trainer.rewards.sandbox.command import main
 raise SystemExit(main())
 """
     env = {**os.environ, "PATH": ""}
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert "model-written code cannot be isolated on this machine, so it is not run" in done.stderr
     assert "apt-get install bubblewrap" in done.stderr

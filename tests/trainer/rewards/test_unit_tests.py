@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.rewards.sandbox import Limits, Sandbox, unit_tests
+from trainer.rewards.sandbox import Limits, Sandbox
 from trainer.rewards.sandbox.ask import encode
 from trainer.rewards.sandbox.judge import ANSWERS, decode, read_answers
 from trainer.rewards.sandbox.questions import quiz
-from trainer.rewards.sandbox.unit_tests import Task, verdicts
+from trainer.rewards.sandbox.unit_tests import Task, share_passed, shares_passed, verdicts
 
 SQUARES = ["assert square(2) == 4", "assert square(3) == 9"]
 NEVER = "0x5eed" + "51" * 20  # an expected value that nobody guesses
@@ -24,7 +24,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def share(solution: str, tests: list[str], sandbox: Sandbox, setup: str = "") -> float:
-    return unit_tests.tests_passed(solution, setup, tests, sandbox=sandbox, limits=Limits(seconds=5.0))
+    return share_passed(solution, setup, tests, sandbox=sandbox, limits=Limits(seconds=5.0))
 
 
 # -- honest solutions ------------------------------------------------------------------------------------------------
@@ -38,14 +38,14 @@ HONEST: list[tuple[str, str, list[str]]] = [
     ("square = 3", "", SQUARES),
     ("", "", SQUARES),
     ("def sum(a, b): return a - b", "", ["assert sum(3, 1) == 2", "assert sum(3, 1) == 4"]),
-    ("def f(x): return sorted(x), {1: {2}}", "", ["assert f([2, 1]) == ([1, 2], {1: {2}})", "assert f([2])[0][0] == 2"]),
+    ("def f(x): return sorted(x), {1: {2}}", "", ["assert f([2, 1]) == ([1, 2], {1: {2}})", "assert f([])[0] == [2]"]),
     ("def f(x): return not x", "", ["assert f(0)", "assert not f(1)", "assert f(1) is False", "assert f(1)"]),
     ("import sys\ndef size(x): return sys.getsizeof(x)", "", ["assert size((1, 2)) == sys.getsizeof((1, 2))"]),
     ("def f(x): return x / 3", "import math", ["assert math.isclose(f(1), 1 / 3)", "assert int(f(7)) == 2"]),
-    ("def f(x): return x + 1", "from math import isclose as near\ny = 2", ["assert near(f(y), y + 1)", "assert f(y) == y"]),
+    ("def f(x): return x + 1", "from math import isclose as near\ny = 2", ["assert near(f(y), y + 1)"]),
     (NODE + "def total(n): return n.value + total(n.next) if n else 0", "root = Node(1)\nroot.next = Node(2)",
      ["assert total(root) == 3", "assert total(root.next) == 2", "assert root.value == 1"]),
-    ("from collections import Counter, namedtuple\nP = namedtuple('P', 'x y')\ndef f(s): return Counter(s), P(1, 2)", "",
+    ("from collections import *\nP = namedtuple('P', 'x y')\ndef f(s): return Counter(s), P(1, 2)", "",
      ["assert f('aab') == ({'a': 2, 'b': 1}, (1, 2))"]),
     ("def f(): return 10**5000, float('inf'), 1j, b'x', None, range(3), frozenset('a')", "",
      ["assert f() == (10**5000, float('inf'), 1j, b'x', None, range(3), frozenset('a'))"]),
@@ -83,8 +83,8 @@ def test_honest_solutions_are_judged_as_by_plain_execution(task: tuple[str, str,
 
 def test_tasks_are_judged_in_order_by_several_workers() -> None:
     tasks = [Task(f"def square(x): return x ** {power}", "", SQUARES) for power in (2, 1, 2, 3, 2)]
-    assert unit_tests.tests_passed_by_many(tasks, workers=2) == [1, 0, 1, 0, 1]
-    assert unit_tests.tests_passed(*tasks[0]) == 1
+    assert shares_passed(tasks, workers=2) == [1, 0, 1, 0, 1]
+    assert share_passed(*tasks[0]) == 1
 
 
 # -- cheats ----------------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_the_judge_takes_of_the_setup_what_needs_no_solution() -> None:
 
 @pytest.mark.parametrize("test", ["f(1) == 2", "x = 1", "assert f(1)\nassert f(2)", "assert 1 == 1", ""])
 def test_what_is_no_test_is_named(test: str) -> None:
-    with pytest.raises(ValueError, match="must be one assert|asks nothing of the solution"):
+    with pytest.raises(ValueError, match=r"must be one assert|asks nothing of the solution"):
         quiz("def f(x): return 1", "", [test])
     with pytest.raises(ValueError, match="without tests"):
         quiz("", "", [])
@@ -212,7 +212,13 @@ def test_what_is_no_test_is_named(test: str) -> None:
 # -- plain data ------------------------------------------------------------------------------------------------------
 
 HASHABLE = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary() | st.complex_numbers(allow_nan=False),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.complex_numbers(allow_nan=False),
     lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=3),
     max_leaves=5,
 )

@@ -1,7 +1,7 @@
 """Runs inside, as a program: the solution, the setup, then the questions that the tests ask of them.
 
-What is written are values, one line a test, on what was stdout; what the solution prints goes to stderr. No expected value
-is in this process, so whoever takes over the channel can say no more than a function that returns what it likes.
+Values are written, one line a test, on what was stdout; what the solution prints goes to stderr. No expected value is
+in this process, so whoever takes over the channel can say no more than a function that returns what it likes.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 Plain = Any  # what JSON holds
 
-CONTAINERS: tuple[type, ...] = (list, tuple, set, frozenset)
+CONTAINERS = (list, tuple, set, frozenset)
 
 
 def encode(value: object) -> Plain:
@@ -36,13 +36,11 @@ def encode(value: object) -> Plain:
             return [container.__name__, [encode(item) for item in value]]
     if isinstance(value, complex):
         return ["complex", [value.real, value.imag]]
-    if isinstance(value, bytes | bytearray | range):
-        return [type(value).__name__, list(value)] if not isinstance(value, range) else ["range", _bounds(value)]
+    if isinstance(value, bytes | bytearray):
+        return ["bytes", list(value)]
+    if isinstance(value, range):
+        return ["range", [value.start, value.stop, value.step]]
     raise TypeError(f"a value of type {type(value).__name__} cannot be handed over")
-
-
-def _bounds(value: range) -> list[int]:
-    return [value.start, value.stop, value.step]
 
 
 def answer(task: dict[str, Any]) -> None:

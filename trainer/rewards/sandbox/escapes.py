@@ -1,24 +1,39 @@
 """Attacks on the sandbox: programs that try to get out, to see, to spoil, to stay or to use up.
 
-Each prints ESCAPED when it got what it wanted, or counts on never being stopped. They find what they aim at in `T`
-(`targets.py`). Run outside of the sandbox they do no harm; and there they succeed, else their failing inside says nothing.
+Each goes on to its end, and says ESCAPED there, only if nothing has stopped it. They find what they aim at in `T`
+(`targets.py`). Run outside of the sandbox they do no harm; and there they succeed, else their failing inside would say
+nothing.
 """
 
 from typing import NamedTuple
 
 from trainer.rewards.sandbox.limits import Limits, Status
 
+_BEFORE = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+def must(result):
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "denied")
+"""
+_AFTER = "\nprint('ESCAPED')\n"
+
+
 class Escape(NamedTuple):
     """An attack by its name.
 
-    stopped_by: the limit that has to stop it; None where its attempts fail and it ends by itself.
+    stopped_by: the limit that has to stop it; None where it fails by itself.
     proven: whether it works outside on every machine; some need privileges there.
     """
 
     name: str
-    program: str
+    attack: str
     stopped_by: Status | None = None
     proven: bool = True
+
+    @property
+    def program(self) -> str:
+        return _BEFORE + self.attack + _AFTER
 
     @property
     def limits(self) -> Limits:
@@ -27,129 +42,151 @@ class Escape(NamedTuple):
         return Limits(seconds=seconds, memory_bytes=256 * 2**20, folder_bytes=4 * 2**20)
 
 
-def _attempts(*lines: str) -> str:
-    """Each line by itself: an attack has succeeded with any of them."""
-    return "".join(f"try:\n    {line}\n    print('ESCAPED')\nexcept (OSError, ImportError):\n    pass\n" for line in lines)
+_READ = {
+    "read /etc/passwd": "open('/etc/passwd').read()",
+    "read a secret": "open(T['secret']).read()",
+    "read this repository": "open(T['repository']).read()",
+    "list the home folder": "assert os.listdir(T['home']) + [1] and os.stat(T['home']).st_ino == T['home_inode']",
+    "climb out by ..": "open('../' * 20 + T['secret']).read()",
+    "climb out by chdir": "os.chdir('/'); open(T['secret'][1:]).read()",
+    "open in an opened folder": "open(os.path.basename(T['secret']), opener=lambda name, flags: "
+    "os.open(name, flags, dir_fd=os.open(T['outside'], os.O_PATH))).read()",
+    "make a symbolic link": "os.symlink(T['secret'], 'link'); open('link').read()",
+    "make a hard link": "os.link(T['secret'], 'link'); open('link').read()",
+    "take a file by renaming it": "os.rename(T['spoilt'], 'mine')",
+    "reopen by /proc/self/fd": "open(f'/proc/self/fd/{os.open(T[\"secret\"], os.O_PATH)}').read()",
+    "see os.environ": "os.environ[T['variable']]",
+    "see the environment in /proc": "assert T['variable'] in open('/proc/self/environ').read()",
+    "see the environment by libc": "libc.getenv.restype = ctypes.c_char_p\nassert libc.getenv(T['variable'].encode())",
+    "see the parent's environment": "open(f'/proc/{T[\"parent\"]}/environ').read()",
+    "see the parent's folder": "os.readlink(f'/proc/{T[\"parent\"]}/cwd')",
+    "see the parent's files": "os.listdir(f'/proc/{T[\"parent\"]}/fd')",
+    "see processes": "assert any(map(str.isdigit, os.listdir('/proc')))",
+    "see its own memory": "open('/proc/self/mem', 'rb').close()",
+    "inherit an open file": "os.fstat(T['inherited'])",
+}
 
+_WRITE = {
+    "write a file": "open(T['outside'] + '/planted', 'w').write('x')",
+    "write beside the temporary folder": "open(T['outside'] + '.new', 'x'); os.unlink(T['outside'] + '.new')",
+    "append to a file": "open(T['spoilt'], 'a').write('x')",
+    "truncate a file": "os.truncate(T['spoilt'], 0)",
+    "truncate by opening": "os.open(T['spoilt'], os.O_TRUNC)",
+    "truncate by opening for nothing": "os.open(T['spoilt'], os.O_TRUNC | 3)",
+    "make a folder": "os.mkdir(T['outside'] + '/new'); os.rmdir(T['outside'] + '/new')",
+    "make a folder of its own": "os.mkdir('new')",
+    "make a pipe with a name": "os.mkfifo('fifo')",
+    "change a mode": "os.chmod(T['spoilt'], 0o777)",
+    "change the mode of an open file": "os.fchmod(os.open(T['spoilt'], os.O_RDONLY), 0o777)",
+    "change an owner": "os.chown(T['spoilt'], os.getuid(), os.getgid())",
+    "change times": "os.utime(T['spoilt'])",
+    "remove a file": "os.unlink(T['spoilt'])",
+    "shared memory by file": "open('/dev/shm/' + T['variable'], 'x'); os.unlink('/dev/shm/' + T['variable'])",
+    "memory that counts as a file": "must(libc.memfd_create(b'x', 0))",
+    "shared memory of System V": "number = libc.shmget(0, 4096, 0o1600); must(number); libc.shmctl(number, 0, None)",
+    "open a device": "open('/dev/zero', 'rb').read(1)",
+    "write to a device": "open('/dev/null', 'w').write('x')",
+}
 
-_LIBC = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+_CONNECT = {
+    "TCP": "socket.create_connection(('127.0.0.1', T['tcp']))",
+    "UDP": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', T['udp']))",
+    "listen": "socket.create_server(('127.0.0.1', 0))",
+    "a unix socket": "socket.socket(socket.AF_UNIX).connect(T['unix'])",
+    "an abstract socket": "socket.socket(socket.AF_UNIX).connect(chr(0) + T['abstract'])",
+    "a pair of sockets": "socket.socketpair()",
+    "netlink": "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
+    "a socket by libc": "must(libc.socket(2, 1, 0))",
+}
 
+_MULTIPLY = {
+    "fork": "os.fork() or os._exit(0); os.wait()",
+    "fork bomb": "for _ in range(20): os.fork() or os._exit(0); os.wait()",
+    "fork by libc": "number = libc.fork()\nnumber or os._exit(0)\nmust(number)",
+    "fork by a raw system call": """
+number = libc.syscall({"x86_64": 56, "aarch64": 220}[os.uname().machine], 17, 0, 0, 0, 0)
+number or os._exit(0)
+must(number)""",
+    "run a shell": "import subprocess; subprocess.run(['/bin/sh', '-c', 'true'], check=True)",
+    "become a shell": "os.execve('/bin/sh', ['sh', '-c', 'echo ESCAPED'], {})",
+    "become a shell by libc": "libc.execl(b'/bin/sh', b'sh', b'-c', b'echo ESCAPED', None); raise OSError",
+    "spawn": "os.waitpid(os.posix_spawn('/bin/sh', ['sh', '-c', 'true'], {}), 0)",
+    "stay as a daemon": """
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        open(T["outside"] + "/daemon", "w")
+    os._exit(0)
+os.wait()""",
+    "leave its process group": "os.setpgid(0, 0)",
+    "start a thread": "import threading; threading.Thread(target=int).start()",
+}
 
-def _libc(*conditions: str) -> str:
-    return _LIBC + "".join(f"if {condition}:\n    print('ESCAPED')\n" for condition in conditions)
+_TOUCH = {
+    "signal the parent": "os.kill(T['parent'], 0)",
+    "signal whoever started it": "os.kill(os.getppid(), 0)",
+    "signal a group": "import signal; os.killpg(os.getpgid(T['parent']), 0)",
+    "signal everybody": "os.kill(-1, 0)",
+    "signal by a pidfd": "import signal; signal.pidfd_send_signal(os.pidfd_open(T['parent']), 0)",
+    "have the kernel signal": "import fcntl; fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, T['victim'])",
+    "choose what the kernel signals": "import fcntl; fcntl.fcntl(os.pipe()[0], 10, 9)",
+    "be traced": "must(libc.ptrace(0, 0, 0, 0))",
+    "read another's memory": """
+place = ctypes.create_string_buffer(8)
+part = (ctypes.c_size_t * 2)(ctypes.addressof(place), 8)
+must(libc.process_vm_readv(os.getpid(), part, 1, part, 1, 0))""",
+    "see another's limits": "import resource; resource.prlimit(T['victim'], resource.RLIMIT_NOFILE)",
+    "change another's priority": "os.setpriority(os.PRIO_PROCESS, T['victim'], 19)",
+    "choose who inherits it": "must(libc.prctl(1, 0, 0, 0, 0))",
+}
 
+# Outside these work with the right privileges, and leave no trace.
+_RULE = {
+    "trace another": "must(libc.ptrace(16, T['victim'], 0, 0))",
+    "write to its stdin": "os.write(0, b'x')",
+    "raise a limit": """
+import resource
+most = resource.getrlimit(resource.RLIMIT_AS)[1]
+assert most > 0
+resource.setrlimit(resource.RLIMIT_AS, (most + 1, most + 1))""",
+    "make namespaces": "must(libc.unshare(0x10000000))",
+    "change the root": "must(libc.chroot(b'.'))",
+    "mount": "at = T['outside'].encode(); must(libc.mount(b'none', at, b'tmpfs', 0, None)); libc.umount2(at, 2)",
+    "become another user": "must(libc.setgid(65534))",
+}
 
-_READING = (
-    Escape("read /etc/passwd", _attempts("open('/etc/passwd').read()")),
-    Escape("read a secret file", _attempts("open(T['secret']).read()")),
-    Escape("list the home folder", "import os\n" + _attempts("os.listdir(T['home'])")),
-    Escape("read this repository", _attempts("open(T['repository']).read()")),
-    Escape("climb out by ..", "import os\n" + _attempts("open('../' * 20 + T['secret']).read()",
-                                                         "os.chdir('/'); open(T['secret'][1:]).read()")),
-    Escape("through a symbolic link", "import os\n" + _attempts("os.symlink(T['secret'], 'link'); open('link').read()")),
-    Escape("through a hard link", "import os\n" + _attempts("os.link(T['secret'], 'link'); open('link').read()")),
-    Escape("rename a file into the folder", "import os\n" + _attempts("os.rename(T['spoilt'], 'mine')")),
-    Escape("reopen by /proc/self/fd",
-           "import os\n" + _attempts("fd = os.open(T['secret'], os.O_PATH); open(f'/proc/self/fd/{fd}').read()")),
-    Escape("secrets of the environment", "import os\nif T['variable'] in os.environ:\n    print('ESCAPED')\n"
-           + _libc("ctypes.c_char_p.in_dll(libc, 'environ') and libc.getenv(T['variable'].encode())")
-           + _attempts("assert T['variable'] in open('/proc/self/environ').read()")),
-    Escape("see the parent in /proc", "import os\n" + _attempts("open(f'/proc/{T[\"parent\"]}/environ', 'rb').read()",
-                                                                "os.readlink(f'/proc/{T[\"parent\"]}/cwd')")),
-    Escape("see other processes", "import os\n" + _attempts("assert any(map(str.isdigit, os.listdir('/proc')))")),
-    Escape("map its own memory from /proc", _attempts("open('/proc/self/mem', 'rb')")),
-    Escape("inherited files",
-           "import os\n" + _attempts("assert any(os.fstat(fd) for fd in [T['inherited']])")),
-)  # fmt: skip
+_USE_UP: dict[str, tuple[str, Status]] = {
+    "memory": ("data = [bytes(2**24) for _ in range(32)]", "memory"),
+    "output": ("print('x' * 2**22)", "output"),
+    "output to stderr": ("import sys; sys.stderr.write('x' * 2**22)", "output"),
+    "a large file": ("open('large', 'wb').write(bytes(2**22))", "output"),
+    "many files": (
+        "import time\nfor name in range(80): open(str(name), 'wb').write(bytes(2**16))\ntime.sleep(0.5)",
+        "output",
+    ),
+    "files that come and go": ("while True: open('a', 'w'); os.unlink('a')", "timeout"),
+    "a loop": ("while True: pass", "timeout"),
+    "a loop that nothing may end": (
+        """
+import signal
+for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+    signal.signal(number, signal.SIG_IGN)
+while True:
+    try:
+        while True: pass
+    except BaseException: pass""",
+        "timeout",
+    ),
+    "sleep": ("import time; time.sleep(1000)", "timeout"),
+    "hang when it ends": ("import atexit; atexit.register(lambda: [None for _ in iter(int, 1)])", "timeout"),
+}
 
-_WRITING = (
-    Escape("write outside", _attempts("open(T['outside'] + '/planted', 'w').write('x')")),
-    Escape("append to a file", _attempts("open(T['spoilt'], 'a').write('x')")),
-    Escape("empty a file", "import os\n" + _attempts(
-        "os.truncate(T['spoilt'], 0)", "os.open(T['spoilt'], os.O_TRUNC)", "os.open(T['spoilt'], os.O_TRUNC | 3)")),
-    Escape("make a folder outside", "import os\n" + _attempts("os.mkdir(T['outside'] + '/new')")),
-    Escape("change modes and owners", "import os\n" + _attempts(
-        "os.chmod(T['spoilt'], 0o777)", "os.utime(T['spoilt'])", "os.chown(T['spoilt'], os.getuid(), os.getgid())",
-        "fd = os.open(T['secret'], os.O_RDONLY); os.fchmod(fd, 0o600)")),
-    Escape("remove a file", "import os\n" + _attempts("os.unlink(T['spoilt'])")),
-    Escape("shared memory", _attempts("open('/dev/shm/' + T['variable'], 'w').write('x')")
-           + _libc("libc.memfd_create(b'x', 0) >= 0", "libc.shmget(0, 4096, 0o1600) >= 0")),
-    Escape("devices", "import os\n" + _attempts("open('/dev/null', 'w')", "open('/dev/zero', 'rb').read(1)",
-                                                 "os.mkfifo('fifo')")),
-    Escape("write to its own stdin", "import os\n" + _attempts("os.write(0, b'x')", "os.truncate(0, 10)"), proven=False),
-)  # fmt: skip
-
-_NETWORK = tuple(
-    Escape(f"network: {name}", "import socket as s\n" + _attempts(line))
-    for name, line in {
-        "TCP": "s.create_connection(('127.0.0.1', T['tcp']))",
-        "UDP": "s.socket(s.AF_INET, s.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', T['udp']))",
-        "listening": "s.create_server(('127.0.0.1', 0))",
-        "a unix socket": "s.socket(s.AF_UNIX).connect(T['unix'])",
-        "an abstract socket": "s.socket(s.AF_UNIX).connect('\\0' + T['abstract'])",
-        "a pair": "s.socketpair()",
-        "netlink": "s.socket(s.AF_NETLINK, s.SOCK_RAW)",
-    }.items()
-) + (Escape("network: by libc", _libc("libc.socket(2, 1, 0) >= 0")),)
-
-_FORKED = "    if pid == 0:\n        os._exit(0)\n    os.waitpid(pid, 0)\n"
-_PROCESSES = (
-    Escape("fork", _attempts("import os; pid = os.fork(); pid or os._exit(0); os.waitpid(pid, 0)")),
-    Escape("fork bomb", f"import os\nfor _ in range(20):\n    pid = os.fork()\n{_FORKED}print('ESCAPED')\n"),
-    Escape("fork by libc", _LIBC + f"for call in (libc.fork, libc.vfork)[:1]:\n    pid = call()\n{_FORKED}"
-           "    if pid > 0:\n        print('ESCAPED')\n"),
-    Escape("fork by a raw system call", _LIBC + "number = {'x86_64': 56, 'aarch64': 220}[os.uname().machine]\n"
-           f"for _ in range(1):\n    pid = libc.syscall(number, 17, 0, 0, 0, 0)\n{_FORKED}"
-           "    if pid > 0:\n        print('ESCAPED')\n"),
-    Escape("run a shell", "import subprocess\n" + _attempts("subprocess.run(['/bin/sh', '-c', 'true'], check=True)")),
-    Escape("become a shell", "import os\nos.execve('/bin/sh', ['sh', '-c', 'echo ESCAPED'], {})\n"),
-    Escape("spawn", "import os\n" + _attempts("os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)")),
-    Escape("stay as a daemon", "import os\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
-           "        open(T['outside'] + '/daemon', 'w')\n    os._exit(0)\nos.wait()\nprint('ESCAPED')\n"),
-    Escape("leave its session", "import os\n" + _attempts("os.setpgid(0, 0)", "os.setsid()")),
-    Escape("threads", "import threading\ntry:\n    threading.Thread(target=print, args=['ESCAPED']).start()\n"
-           "except RuntimeError:\n    pass\n"),
-)  # fmt: skip
-
-_OTHERS = (
-    Escape("signal its parent", "import os, signal\n" + _attempts(
-        "os.kill(T['parent'], 0)", "os.killpg(os.getpgid(T['parent']), 0)",
-        "signal.pidfd_send_signal(os.pidfd_open(T['parent']), 0)")),
-    Escape("signal everybody", "import os\n" + _attempts("os.kill(os.getppid(), 0)", "os.kill(-1, 0)")),
-    Escape("have the kernel signal", "import fcntl, os\n" + _attempts(
-        "fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, T['victim'])", "fcntl.fcntl(os.pipe()[0], 10, 9)")),
-    Escape("trace", _libc("libc.ptrace(16, T['victim'], 0, 0) == 0 or libc.ptrace(0, 0, 0, 0) == 0")),
-    Escape("read another's memory", _LIBC + "place = ctypes.create_string_buffer(8)\n"
-           "part = (ctypes.c_size_t * 2)(ctypes.addressof(place), 8)\n"
-           "for pid in (T['parent'], os.getpid()):\n"
-           "    if libc.process_vm_readv(pid, part, 1, part, 1, 0) == 8:\n        print('ESCAPED')\n"),
-    Escape("another's limits", "import resource\n" + _attempts("resource.prlimit(T['victim'], resource.RLIMIT_NOFILE)")),
-    Escape("another's priority", "import os\n" + _attempts("os.setpriority(os.PRIO_PROCESS, T['victim'], 19)")),
-    Escape("raise its own limits", "import resource\nfor name in ('AS', 'FSIZE', 'NOFILE'):\n"
-           "    kind = getattr(resource, f'RLIMIT_{name}')\n    now = resource.getrlimit(kind)[1]\n"
-           "    try:\n        resource.setrlimit(kind, (now, now + 1))\n        print('ESCAPED')\n"
-           "    except (OSError, ValueError):\n        pass\n", proven=False),
-    Escape("namespaces and mounts", _libc("libc.unshare(0x10000000) == 0", "libc.chroot(b'/') == 0",
-           "libc.mount(b'none', b'/tmp', b'tmpfs', 0, None) == 0"), proven=False),
-    Escape("regain rights", _libc("libc.setuid(0) == 0 and os.getuid() != 0", "libc.prctl(1, 0, 0, 0, 0) == 0")),
-)  # fmt: skip
-
-_USING_UP = (
-    Escape("memory", "data = [bytes(2**24) for _ in range(32)]\nprint('ESCAPED')\n", "memory"),
-    Escape("mapped memory", "import mmap\n" + _attempts("mmap.mmap(-1, 2**29)")),
-    Escape("output", "print('x' * 2**22)\nprint('ESCAPED')\n", "output"),
-    Escape("output to stderr", "import sys\nsys.stderr.write('x' * 2**22)\nprint('ESCAPED')\n", "output"),
-    Escape("a large file", "open('large', 'wb').write(bytes(2**22))\nprint('ESCAPED')\n", "output"),
-    Escape("many files", "import time\nfor number in range(80):\n    open(str(number), 'wb').write(bytes(2**16))\n"
-           "time.sleep(0.5)\nprint('ESCAPED')\n", "output"),
-    Escape("many open files", "import os\n" + _attempts("[os.dup(0) for _ in range(500)]")),
-    Escape("a loop", "while True:\n    pass\n", "timeout"),
-    Escape("a loop that lets nothing end it", "import signal\nfor number in set(signal.Signals) - {9, 19}:\n"
-           "    signal.signal(number, signal.SIG_IGN)\nwhile True:\n    try:\n        while True:\n            pass\n"
-           "    except BaseException:\n        pass\n", "timeout"),
-    Escape("sleep", "import time\ntime.sleep(1000)\n", "timeout"),
-    Escape("hang when it ends", "import atexit\n@atexit.register\ndef hang():\n    while True:\n        pass\n", "timeout"),
-    Escape("files that come and go", "import os\nwhile True:\n    open('a', 'w')\n    os.unlink('a')\n", "timeout"),
-)  # fmt: skip
-
-ESCAPES: tuple[Escape, ...] = (*_READING, *_WRITING, *_NETWORK, *_PROCESSES, *_OTHERS, *_USING_UP)
+ESCAPES: tuple[Escape, ...] = (
+    *(Escape(name, attack) for name, attack in (_READ | _WRITE).items()),
+    *(Escape(name, f"import socket\n{attack}") for name, attack in _CONNECT.items()),
+    *(Escape(name, attack) for name, attack in (_MULTIPLY | _TOUCH).items()),
+    *(Escape(name, attack, proven=False) for name, attack in _RULE.items()),
+    *(Escape(f"use up: {name}", attack, stopped_by) for name, (attack, stopped_by) in _USE_UP.items()),
+    Escape("use up: mapped memory", "import mmap; mmap.mmap(-1, 2**29)"),
+    Escape("use up: open files", "files = [os.dup(0) for _ in range(500)]"),
+)

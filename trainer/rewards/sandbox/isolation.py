@@ -1,8 +1,8 @@
 """Whether model-written code can be isolated on this machine: each mechanism is tried, and what came of it is said.
 
-Always, and enough for anything but files: one process that may neither fork nor execute (seccomp, an allowlist of system
-calls without sockets, signals, tracing, and so on), no capabilities, limits on resources (rlimits), an empty environment,
-no open files but its own three. Files are kept from it by either of two, and by both where both work:
+Always, and enough for anything but files: one process that may neither fork nor execute (seccomp, an allowlist of
+system calls without sockets, signals, tracing, and so on), no capabilities, limits on resources (rlimits), an empty
+environment, no open files but its own three. Files are kept from it by either of two, and by both where both work:
 
 Landlock (Linux 5.13 and later; no installation, no privilege, also in containers): the program opens nothing but the
     standard library, for reading, and its own folder. What it can still learn of other files is whether a path that it
@@ -96,8 +96,8 @@ def require_isolation() -> Isolation:
     if found.isolation is None:
         raise ValueError(
             "model-written code cannot be isolated on this machine, so it is not run: "
-            f"Landlock {found.landlock.words}; bubblewrap {found.bubblewrap.words}. Enable Landlock (Linux 5.13 or later "
-            "with 'landlock' in its lsm= list), or install bubblewrap (apt-get install bubblewrap) and let it make "
-            "user namespaces"
+            f"Landlock {found.landlock.words}; bubblewrap {found.bubblewrap.words}. Enable Landlock (Linux 5.13 or "
+            "later, with 'landlock' in its lsm= list), or install bubblewrap (apt-get install bubblewrap) and let it "
+            "make user namespaces"
         )
     return found.isolation

@@ -26,8 +26,8 @@ def decode(value: Any) -> Any:
         return {decode(key): decode(item) for key, item in content}
     if name in ("complex", "range"):
         return {"complex": complex, "range": range}[name](*content)
-    if name in ("bytes", "bytearray"):
-        return {"bytes": bytes, "bytearray": bytearray}[name](content)
+    if name == "bytes":
+        return bytes(content)
     containers = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
     return containers[name](decode(item) for item in content)
 

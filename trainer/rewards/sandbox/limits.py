@@ -26,8 +26,8 @@ Status = Literal["ok", "error", "timeout", "memory", "output", "killed"]
 class Outcome(NamedTuple):
     """Of one program.
 
-    status: ok (it ended with 0), error (with anything else), timeout, memory and output (it reached a limit), killed (by
-        a signal: a crash). A label of what happened: a program can end itself in any of these ways.
+    status: ok (it ended with 0), error (with anything else), timeout, memory or output (it reached a limit), killed (a
+        crash). A label of what happened, and no proof: a program can end itself in any of these ways.
     stdout, stderr: what it wrote, up to the limit; bytes that are no UTF-8 are replaced.
     seconds: from start to end.
     """

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -41,23 +40,22 @@ class ZygoteProcess:
     """
 
     def __init__(self, isolation: Isolation) -> None:
-        self._folder = tempfile.mkdtemp(prefix="octavo-sandbox-")
+        self._folder = tempfile.TemporaryDirectory(prefix="octavo-sandbox-", ignore_cleanup_errors=True)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                _command(isolation, self._folder),
-                stdin=theirs,
+                _command(isolation, self._folder.name),
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 env={"PYTHONHASHSEED": "0"},  # a program gives the same answer every time
-                cwd=self._folder,
+                cwd=self._folder.name,
                 start_new_session=True,
             )
         try:
             self.landlock_version = int(self._receive(PATIENCE)["landlock"])
         except (EOFError, TimeoutError):
-            self.close()
-            raise OSError(self._last_words()) from None
+            raise OSError(self.close()) from None
 
     def run(self, program: str, stdin: str, limits: Limits) -> Outcome:
         """Raises RuntimeError if the zygote itself fails, which no program can bring about."""
@@ -69,8 +67,7 @@ class ZygoteProcess:
                 socket.send_fds(self._control, [limits.model_dump_json().encode()], files)
                 reply = self._receive(limits.seconds + PATIENCE)
             except (OSError, EOFError) as error:
-                self.close()
-                raise RuntimeError(f"the sandbox's own process failed: {self._last_words() or error!r}") from error
+                raise RuntimeError(f"the sandbox's own process failed: {self.close()}") from error
             stdout, stderr = (_content(file, limits.output_bytes) for file in files[2:])
         if not reply["confined"]:
             raise RuntimeError(f"nothing was run, since a right could not be given up: {stderr}")
@@ -83,27 +80,24 @@ class ZygoteProcess:
             raise EOFError
         return cast("dict[str, Any]", json.loads(message))
 
-    def _last_words(self) -> str:
-        assert self._process.stderr is not None
-        lines = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"it ended with status {self._process.returncode}"
-
-    def close(self) -> None:
-        self._control.close()  # whereupon the zygote kills what it runs, and ends
+    def close(self) -> str:
+        """End the zygote with all it runs; the last line that it wrote as an error, if any."""
+        self._control.close()  # whereupon it kills what it runs, and ends
         try:
-            self._process.wait(PATIENCE)
+            _, errors = self._process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            _, errors = self._process.communicate()
+        self._folder.cleanup()
+        lines = errors.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"it ended with status {self._process.returncode}"
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
 
 
 def _command(isolation: Isolation, folder: str) -> list[str]:

@@ -60,7 +60,8 @@ def _setup_by_itself(setup: str) -> tuple[str, frozenset[str]]:
 
 
 def _names(statement: ast.stmt) -> tuple[frozenset[str], frozenset[str]]:
-    loaded, defined = set(), set()
+    loaded: set[str] = set()
+    defined: set[str] = set()
     for node in ast.walk(statement):
         if isinstance(node, ast.Name):
             (loaded if isinstance(node.ctx, ast.Load) else defined).add(node.id)
@@ -89,7 +90,9 @@ def _split(test: str, known: frozenset[str], solution: str) -> Questions:
 
 def _shadowed(condition: ast.expr, solution: str) -> Iterator[str]:
     """The first builtin that is called, where the task is to write a function of that name."""
-    calls = (node.func.id for node in ast.walk(condition) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name))
+    calls = (
+        node.func.id for node in ast.walk(condition) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    )
     first = next(calls, None)
     if first is not None and re.search(rf"^def {first}\b", solution, re.MULTILINE):
         yield first

@@ -14,11 +14,13 @@ from typing import NamedTuple
 from trainer.rewards.sandbox.escapes import Escape
 from trainer.rewards.sandbox.limits import Outcome
 
+
 class Targets(NamedTuple):
     secret: str  # a file to read
     spoilt: str  # a file to change
     outside: str  # a folder to write to
     home: str
+    home_inode: int
     repository: str  # a file of this package
     variable: str  # of the environment
     parent: int  # the process that runs the programs
@@ -51,10 +53,21 @@ def targets() -> Iterator[Targets]:
         os.environ[folder.name] = "secret"
         stack.callback(os.environ.pop, folder.name)
         yield Targets(
-            str(secret), str(spoilt), str(folder), str(Path.home()), __file__, folder.name, os.getpid(), victim.pid,
-            stack.enter_context(secret.open()).fileno(), tcp.getsockname()[1], udp.getsockname()[1],
-            str(folder / "socket"), folder.name,
-        )  # fmt: skip
+            secret=str(secret),
+            spoilt=str(spoilt),
+            outside=str(folder),
+            home=str(Path.home()),
+            home_inode=Path.home().stat().st_ino,
+            repository=__file__,
+            variable=folder.name,
+            parent=os.getpid(),
+            victim=victim.pid,
+            inherited=stack.enter_context(secret.open()).fileno(),
+            tcp=tcp.getsockname()[1],
+            udp=udp.getsockname()[1],
+            unix=str(folder / "socket"),
+            abstract=folder.name,
+        )
 
 
 def _bound(family: int, kind: int, address: object) -> socket.socket:
@@ -71,9 +84,8 @@ def aimed(escape: Escape, at: Targets) -> str:
 
 
 def escaped(escape: Escape, outcome: Outcome) -> bool:
-    """Whether a run inside got what it wanted."""
-    wrong_end = outcome.status != escape.stopped_by if escape.stopped_by else outcome.status == "timeout"
-    return "ESCAPED" in outcome.stdout or wrong_end
+    """Whether a run inside got what it wanted: it was not stopped by what had to stop it, an error or a limit."""
+    return "ESCAPED" in outcome.stdout or outcome.status != (escape.stopped_by or "error")
 
 
 def works_outside(escape: Escape, at: Targets, folder: Path) -> bool:

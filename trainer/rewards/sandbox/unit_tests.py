@@ -1,13 +1,13 @@
 """R_corr of code: the share of a task's tests that a solution passes, which the solution cannot forge.
 
-Two programs run, one after the other, each in a sandbox of its own (they share no memory, not even a past one):
+Two programs run, one after the other; they share no memory, not even what an earlier one left:
 
 1. the solution, the setup, and the questions of the tests (`ask.py`), whose answers are handed on as plain data;
 2. the judge (`judge.py`), which compares the answers with what the tests expect.
 
 So the one process that a solution could subvert does not know what is expected, and the one that knows has never run a
-line of it. Leaving early with status 0, printing verdicts, patching the checker, an `__eq__` that agrees with everything,
-closed files, threads of exit handlers: all of them end in wrong answers or in none.
+line of it. Leaving early with status 0, printing verdicts, patching the checker, an `__eq__` that agrees with all,
+closing files, hanging in an exit handler: all of them end in wrong answers or in none.
 
 What remains possible: a solution that knows the expected values by heart, or a test whose expected value is easily
 guessed (`assert f(3)` holds for whoever says True). A test that compares two answers of the solution (`f(1) == g(1)`)
@@ -52,7 +52,7 @@ def verdicts(task: Task, sandbox: Sandbox, limits: Limits | None = None) -> list
     return [bool(verdict) for verdict in json.loads(judgement.stdout)]
 
 
-def tests_passed(
+def share_passed(
     solution: str,
     setup: str,
     tests: Sequence[str],
@@ -67,15 +67,15 @@ def tests_passed(
     """
     if sandbox is None:
         with Sandbox() as own:
-            return tests_passed(solution, setup, tests, sandbox=own, limits=limits)
+            return share_passed(solution, setup, tests, sandbox=own, limits=limits)
     held = verdicts(Task(solution, setup, tests), sandbox, limits)
     return sum(held) / len(held)
 
 
-def tests_passed_by_many(tasks: Sequence[Task], workers: int, *, limits: Limits | None = None) -> list[float]:
-    """`tests_passed` of each task, `workers` at once."""
+def shares_passed(tasks: Sequence[Task], workers: int, *, limits: Limits | None = None) -> list[float]:
+    """`share_passed` of each task, `workers` at once."""
     with Sandbox(workers) as sandbox, ThreadPoolExecutor(workers) as threads:
-        return list(threads.map(lambda task: tests_passed(*task, sandbox=sandbox, limits=limits), tasks))
+        return list(threads.map(lambda task: share_passed(*task, sandbox=sandbox, limits=limits), tasks))
 
 
 def _program(module: str, function: str, task: dict[str, object]) -> str:

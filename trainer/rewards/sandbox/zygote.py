@@ -4,9 +4,9 @@ It starts once, loads what programs commonly import, and then costs a program a 
 imports nothing of ours, so its memory holds no secret to inherit; and since the forked child reads the program, not
 the zygote, it holds nothing of earlier programs (or of what they are judged by) either.
 
-One message asks for one run: limits as JSON, with four files: the program, its stdin, stdout and stderr. The child gives
-up every right before it looks at the program; it cannot fork, so killing it leaves nobody behind. When the control
-socket closes, the zygote kills what runs and ends.
+One message asks for one run: limits as JSON, with four files: the program, its stdin, stdout and stderr. The child
+gives up every right before it looks at the program; it cannot fork, so killing it leaves nobody behind. When the
+control socket closes, the zygote kills what runs and ends.
 """
 
 import atexit
@@ -58,7 +58,7 @@ def checked(result: int, what: str) -> int:
 
 def landlock_version() -> int:
     """0 where this kernel has none, or has it switched off."""
-    return max(0, libc.syscall(ctypes.c_long(CREATE_RULESET), None, ctypes.c_long(0), ctypes.c_long(1)))
+    return max(0, int(libc.syscall(ctypes.c_long(CREATE_RULESET), None, ctypes.c_long(0), ctypes.c_long(1))))
 
 
 def landlock_ruleset(readable: list[str], folder: str) -> int:
@@ -115,7 +115,9 @@ def limit_resources(limits: dict[str, int]) -> None:
 def confine(zygote: Zygote, limits: dict[str, int]) -> None:
     """Give up, in this order, what each later step would no longer be allowed to."""
     limit_resources(limits)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it; a file that grows too large shall end the program
+    signal.signal(
+        signal.SIGXFSZ, signal.SIG_DFL
+    )  # Python ignores it; a file that grows too large shall end the program
     checked(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "death signal")
     checked(libc.capset(struct.pack("=Ii", CAPABILITY_VERSION_3, 0), bytes(24)), "capabilities")
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
@@ -276,12 +278,14 @@ def main() -> None:
     while True:
         message, files, _, _ = socket.recv_fds(zygote.control, 4096, 4)
         if not message:
-            return
+            break
         try:
             reply = run_one(zygote, message, files)
         except EOFError:
-            return
+            break
         zygote.control.send(json.dumps(reply).encode())
+    with contextlib.suppress(OSError):  # the trainer removes it, unless it has been killed
+        os.rmdir(settings["folder"])
 
 
 if __name__ == "__main__":
