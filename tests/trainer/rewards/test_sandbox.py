@@ -1,5 +1,6 @@
 """The sandbox: no attack gets out (by any way of isolating that this machine has), and limits end what exceeds them."""
 
+import contextlib
 import os
 import re
 import signal
@@ -290,7 +291,8 @@ def test_a_zygote_that_is_killed_is_an_error_and_no_outcome() -> None:
     before = set(psutil.Process().children(recursive=True))
     with Sandbox() as sandbox:
         for process in set(psutil.Process().children(recursive=True)) - before:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it went with its parent
+                process.kill()
         with pytest.raises(RuntimeError, match="the sandbox's own process failed"):
             sandbox.run("print(1)")
 
@@ -315,6 +317,15 @@ raise SystemExit(main())
     assert "model-written code cannot be isolated on this machine, so it is not run" in done.stderr
     assert "apt-get install bubblewrap" in done.stderr
     assert done.stdout.startswith("landlock: does not start: ")
+
+
+def test_limits_that_are_lower_already_stay() -> None:
+    program = (
+        "from trainer.rewards.sandbox import run_code; print(run_code('import resource as r; print(r.getrlimit(7))'))"
+    )
+    lowered = f"ulimit -n 40 -t 1000 && exec {sys.executable} -c {program!r}"
+    done = subprocess.run(["bash", "-c", lowered], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "(40, 40)" in done.stdout
 
 
 def test_a_machine_whose_system_calls_are_unknown_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ _AFTER = "\nprint('ESCAPED')\n"
 class Escape(NamedTuple):
     """An attack by its name.
 
-    stopped_by: the limit that has to stop it; None where it fails by itself.
+    stopped_by: the limit (or a kill) that has to stop it; None where it fails by itself.
     proven: whether it works outside on every machine; some need privileges there.
     """
 
@@ -187,6 +187,16 @@ ESCAPES: tuple[Escape, ...] = (
     *(Escape(name, attack) for name, attack in (_MULTIPLY | _TOUCH).items()),
     *(Escape(name, attack, proven=False) for name, attack in _RULE.items()),
     *(Escape(f"use up: {name}", attack, stopped_by) for name, (attack, stopped_by) in _USE_UP.items()),
+    Escape(
+        "a system call of 32 bits",
+        """
+import mmap
+page = mmap.mmap(-1, 4096, prot=7)
+page.write(bytes.fromhex("b814000000cd80c3"))  # x86: move 20 (getpid) to eax, int 0x80, return
+ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()""",
+        "killed",
+        proven=False,
+    ),
     Escape("use up: mapped memory", "import mmap; mmap.mmap(-1, 2**29)"),
     Escape("use up: open files", "files = [os.dup(0) for _ in range(500)]"),
 )

@@ -8,7 +8,7 @@ Landlock (Linux 5.13 and later; no installation, no privilege, also in container
     standard library, for reading, and its own folder. What it can still learn of other files is whether a path that it
     guesses exists, with its size and times.
 bubblewrap (the package of this name; needs leave to make namespaces, which most containers do not give): other files
-    do not exist, nor do other processes and networks.
+    do not exist for it, but for the standard library and the system's libraries; nor do other processes and networks.
 
 Not kept from a program: a flaw of the kernel in one of the allowed system calls, and what processors leak through time.
 """

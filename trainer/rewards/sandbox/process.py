@@ -18,7 +18,6 @@ from trainer.rewards.sandbox.seccomp import filter_for, machine
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
 PATIENCE = 20.0  # seconds that a zygote may take for what is its own work
-_SEALED = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 
 
 class Isolation(NamedTuple):
@@ -129,7 +128,8 @@ def _memory_file(text: str | None) -> int:
     with open(file, "wb", closefd=False) as writing:
         writing.write(text.encode("utf-8", "replace"))
     os.lseek(file, 0, os.SEEK_SET)
-    fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEALED)
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+    fcntl.fcntl(file, fcntl.F_ADD_SEALS, seals)
     return file
 
 

@@ -51,12 +51,19 @@ def _setup_by_itself(setup: str) -> tuple[str, frozenset[str]]:
     """The statements of the setup that need nothing of the solution, and the names they define."""
     kept: list[str] = []
     known = _BUILTINS
-    for statement in ast.parse(setup).body:
+    for statement in _statements(setup):
         loaded, defined = _names(statement)
         if loaded - defined <= known:
             kept.append(ast.unparse(statement))
             known |= defined
     return "\n".join(kept), known
+
+
+def _statements(source: str) -> list[ast.stmt]:
+    try:
+        return ast.parse(source).body
+    except SyntaxError as error:
+        raise ValueError(f"a test or setup is no Python ({error}): {source!r}") from error
 
 
 def _names(statement: ast.stmt) -> tuple[frozenset[str], frozenset[str]]:
@@ -75,7 +82,7 @@ def _names(statement: ast.stmt) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _split(test: str, known: frozenset[str], solution: str) -> Questions:
-    statements = ast.parse(test).body
+    statements = _statements(test)
     if len(statements) != 1 or not isinstance(statements[0], ast.Assert):
         raise ValueError(f"a test must be one assert statement, not {test!r}")
     condition = statements[0].test

@@ -92,13 +92,14 @@ class Zygote(NamedTuple):
     """What is the same for every program: where to ask for runs, its folder, and how it is confined."""
 
     control: socket.socket
+    process: int
     folder: str
     ruleset: int | None  # of Landlock
     seccomp: bytes
 
 
 def limit_resources(limits: dict[str, int]) -> None:
-    for name, value in {
+    for name, most in {
         "CPU": limits["cpu_seconds"],
         "AS": limits["memory_bytes"],
         "NOFILE": limits["open_files"],
@@ -108,17 +109,21 @@ def limit_resources(limits: dict[str, int]) -> None:
         "MEMLOCK": 0,
         "MSGQUEUE": 0,
     }.items():
-        # One second between the signal that a program may ignore and the one that it may not.
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value + 1 if name == "CPU" else value))
+        kind = getattr(resource, f"RLIMIT_{name}")
+        already = resource.getrlimit(kind)[1]
+        # One second between the signal at which a program may go on and the one at which it may not.
+        hard = most + 1 if name == "CPU" else most
+        hard = hard if already == resource.RLIM_INFINITY else min(hard, already)
+        resource.setrlimit(kind, (min(most, hard), hard))
 
 
 def confine(zygote: Zygote, limits: dict[str, int]) -> None:
     """Give up, in this order, what each later step would no longer be allowed to."""
     limit_resources(limits)
-    signal.signal(
-        signal.SIGXFSZ, signal.SIG_DFL
-    )  # Python ignores it; a file that grows too large shall end the program
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it, but a file that grows too large is an end
     checked(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "death signal")
+    if os.getppid() != zygote.process:
+        raise OSError("the zygote had ended before")
     checked(libc.capset(struct.pack("=Ii", CAPABILITY_VERSION_3, 0), bytes(24)), "capabilities")
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
     if zygote.ruleset is not None:
@@ -272,7 +277,13 @@ def main() -> None:
     os.chdir(settings["folder"])
     os.umask(0o077)
     ruleset = landlock_ruleset(settings["readable"], settings["folder"]) if settings["landlock"] else None
-    zygote = Zygote(socket.socket(fileno=0), settings["folder"], ruleset, bytes.fromhex(settings["seccomp"]))
+    zygote = Zygote(
+        control=socket.socket(fileno=0),
+        process=os.getpid(),
+        folder=settings["folder"],
+        ruleset=ruleset,
+        seccomp=bytes.fromhex(settings["seccomp"]),
+    )
     gc.freeze()  # what lives until here is not looked through, and so not copied, in every child
     zygote.control.send(json.dumps({"landlock": landlock_version()}).encode())
     while True:
