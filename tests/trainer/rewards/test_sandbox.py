@@ -204,6 +204,7 @@ for name in "abc":
 os.rename("a", "d")
 os.unlink("b")
 print(sorted(os.listdir()))
+open(b"\\xff\\n", "w")
 """
     assert sandbox.run(writing).stdout == "['c', 'd']\n"
     assert sandbox.run("import os\nprint(os.listdir())").stdout == "[]\n"
@@ -272,6 +273,16 @@ with Sandbox() as sandbox:
     trainer.stdout.close()
     assert len(processes) >= 2
     assert all(gone(process) for process in processes)
+
+
+def test_a_run_leaves_no_open_file_on_either_side() -> None:
+    before = set(psutil.Process().children(recursive=True))
+    with Sandbox() as sandbox:
+        sides = [psutil.Process(), *(set(psutil.Process().children(recursive=True)) - before)]
+        first = [side.num_fds() for side in sides]
+        for _ in range(5):
+            sandbox.run("print(open('file', 'w'))")
+        assert [side.num_fds() for side in sides] == first
 
 
 def test_leaving_a_sandbox_ends_its_processes_and_removes_its_folders(

@@ -36,7 +36,8 @@ def quiz(solution: str, setup: str, tests: Sequence[str]) -> Quiz:
     if not tests:
         raise ValueError("a task without tests cannot be judged: give at least one assert")
     own_setup, known = _setup_by_itself(setup)
-    imported = {name for name in _imports(solution) if name in sys.stdlib_module_names}
+    mentioned = {name for test in tests for statement in _statements(test) for name in _names(statement)[0]}
+    imported = mentioned & set(_imports(solution)) & sys.stdlib_module_names
     source = "\n".join([*(f"import {name}" for name in sorted(imported)), own_setup])
     return Quiz(source, [_split(test, known | imported | _BUILTINS, solution) for test in tests])
 

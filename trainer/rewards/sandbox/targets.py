@@ -20,7 +20,7 @@ class Targets(NamedTuple):
     spoilt: str  # a file to change
     outside: str  # a folder to write to
     home: str
-    home_inode: int
+    home_place: tuple[int, int]  # inode and device, since a folder of the same name may stand in its place
     repository: str  # a file of this package
     variable: str  # of the environment
     parent: int  # the process that runs the programs
@@ -37,6 +37,7 @@ def targets() -> Iterator[Targets]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="octavo-targets-")))
         secret, spoilt = folder / "secret", folder / "spoilt"
+        home = Path.home() if Path.home().is_dir() else Path("/")
         secret.write_text("secret")
         spoilt.write_text("whole")
         tcp, udp, _, _ = (
@@ -56,8 +57,8 @@ def targets() -> Iterator[Targets]:
             secret=str(secret),
             spoilt=str(spoilt),
             outside=str(folder),
-            home=str(Path.home()),
-            home_inode=Path.home().stat().st_ino,
+            home=str(home),
+            home_place=(home.stat().st_ino, home.stat().st_dev),
             repository=__file__,
             variable=folder.name,
             parent=os.getpid(),

@@ -5,6 +5,7 @@ Two programs run, one after the other; they share no memory, not even what an ea
 1. the solution, the setup, and the questions of the tests (`ask.py`), whose answers are handed on as plain data;
 2. the judge (`judge.py`), which compares the answers with what the tests expect.
 
+Both are isolated, for tests and setups are code that somebody else wrote as well, if not against the judge.
 So the one process that a solution could subvert does not know what is expected, and the one that knows has never run a
 line of it. Leaving early with status 0, printing verdicts, patching the checker, an `__eq__` that agrees with all,
 closing files, hanging in an exit handler: all of them end in wrong answers or in none.

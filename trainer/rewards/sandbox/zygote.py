@@ -174,8 +174,6 @@ def become_program(zygote: Zygote, files: list[int], report: int, limits: dict[s
     """In the forked child. Whatever happens, it does not return into the zygote's loop."""
     status = 1
     try:
-        with open(files[0], "rb", closefd=False) as file:
-            source = file.read()
         for target, opened in enumerate(files[1:]):  # all above 2, so none is in the way of another
             os.dup2(opened, target)
         try:
@@ -184,6 +182,8 @@ def become_program(zygote: Zygote, files: list[int], report: int, limits: dict[s
             os.write(2, str(error).encode())
             os._exit(status)
         os.write(report, b"1")
+        with open(files[0], "rb", closefd=False) as file:
+            source = file.read()
         for opened in (*files, report):
             os.close(opened)
         status = run_program(source)
