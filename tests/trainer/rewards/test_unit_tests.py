@@ -40,6 +40,8 @@ HONEST: list[tuple[str, str, list[str]]] = [
     ("def sum(a, b): return a - b", "", ["assert sum(3, 1) == 2", "assert sum(3, 1) == 4"]),
     ("def f(x): return sorted(x), {1: {2}}", "", ["assert f([2, 1]) == ([1, 2], {1: {2}})", "assert f([])[0] == [2]"]),
     ("def f(x): return not x", "", ["assert f(0)", "assert not f(1)", "assert f(1) is False", "assert f(1)"]),
+    ("queue = [1, 2]", "", ["assert queue.pop() == 2", "assert queue[0] == 1", "assert queue.pop() == 2"]),
+    ("def add(a, b): return a + b", "", ["assert sum(3, 1) == 2", "assert len([1]) == 1"]),
     ("import sys\ndef size(x): return sys.getsizeof(x)", "", ["assert size((1, 2)) == sys.getsizeof((1, 2))"]),
     ("def f(x): return x / 3", "import math", ["assert math.isclose(f(1), 1 / 3)", "assert int(f(7)) == 2"]),
     ("def f(x): return x + 1", "from math import isclose as near\ny = 2", ["assert near(f(y), y + 1)"]),
@@ -175,28 +177,27 @@ def test_tests_before_one_that_hangs_count(sandbox: Sandbox) -> None:
 def test_a_test_is_cut_into_questions_and_a_condition(test: str, asked: list[str] | None, judged: str | None) -> None:
     if judged is None or asked is None:
         with pytest.raises(ValueError, match="write one assert for each case"):
-            quiz("def f(x): return x", "", [test])
+            quiz("", [test])
     else:
-        (questions,) = quiz("def f(x): return x", "", [test]).tests
+        (questions,) = quiz("", [test]).tests
         numbered = [f"{ANSWERS}[{number}]" for number in range(len(asked))]
         assert questions == (asked, judged.format(*numbered))
 
 
-def test_what_a_solution_calls_like_a_builtin_is_not_asked_for_what_is_expected() -> None:
-    solution = "def sum(a, b): return 0\ndef sorted(x): return 0"
-    two = quiz(solution, "", ["assert sum(1, 2) == sorted([3])[0]", "assert f(1) == sorted([2])"])
+def test_a_builtin_is_the_solutions_only_where_nothing_else_is() -> None:
+    two = quiz("", ["assert sum(1, 2) == sorted([3])[0]", "assert f(1) == sorted([2])"])
     assert [test.asked for test in two.tests] == [["sum(1, 2)"], ["f(1)"]]
 
 
-def test_a_module_in_a_test_is_the_real_one() -> None:
-    assert quiz("import sys, os", "", ["assert f() == sys.maxsize"]).tests[0].asked == ["f()"]
-    for solution in ("sys = f", "import fake as sys", "class sys: pass"):
-        assert quiz(solution, "", ["assert f() == sys.maxsize"]).tests[0].asked == ["f()", "sys.maxsize"]
+def test_a_module_is_the_judges_where_the_test_asks_something_else() -> None:
+    questions = quiz("", ["assert f() == sys.maxsize", "assert queue.pop() == 3", "assert f(sys) == [1]"])
+    assert [test.asked for test in questions.tests] == [["f()"], ["queue.pop()"], ["f(sys)"]]
+    assert questions.setup == "import sys\n"
 
 
 def test_the_judge_takes_of_the_setup_what_needs_no_solution() -> None:
     setup = "import math\nfrom os import path as p\ndef two(): return math.ceil(1.5)\nx = two()\ny = Node(x)\nz = y"
-    questions = quiz("", setup, ["assert f(x, y) == two() and y.value == x and p and z"])
+    questions = quiz(setup, ["assert f(x, y) == two() and y.value == x and p and z"])
     assert questions.tests[0].asked == ["f(x, y)", "y.value", "z"]
     assert "Node" not in questions.setup
 
@@ -204,9 +205,9 @@ def test_the_judge_takes_of_the_setup_what_needs_no_solution() -> None:
 @pytest.mark.parametrize("test", ["f(1) == 2", "x = 1", "assert f(", "assert f(1)\nassert f(2)", "assert 1 == 1", ""])
 def test_what_is_no_test_is_named(test: str) -> None:
     with pytest.raises(ValueError, match=r"is no Python|must be one assert|asks nothing of the solution"):
-        quiz("def f(x): return 1", "", [test])
+        quiz("", [test])
     with pytest.raises(ValueError, match="without tests"):
-        quiz("", "", [])
+        quiz("", [])
 
 
 # -- plain data ------------------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def _tried(isolation: Isolation) -> Finding:
             outcome = zygote.run(_TRIAL.format(canary=canary.name), "", Limits())
             version = f"version {zygote.landlock_version}" if isolation.landlock else "with namespaces of its own"
     except (OSError, RuntimeError) as error:
-        return Finding(False, f"does not start: {error}")
+        return Finding(False, f"does not work: {error}")
     if outcome.stdout != "written\n":
         could = ", ".join(outcome.stdout.split("\n")[:-2]) or f"not even run: {outcome.stderr}"
         return Finding(False, f"lets a program {could}")

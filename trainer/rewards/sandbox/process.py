@@ -52,7 +52,7 @@ class ZygoteProcess:
                 start_new_session=True,
             )
         try:
-            self.landlock_version = int(self._receive(PATIENCE)["landlock"])
+            self.landlock_version: int | None = self._receive(PATIENCE)["landlock"]
         except (EOFError, TimeoutError):
             raise OSError(self.close()) from None
 

@@ -1,19 +1,21 @@
 """Cuts a test in two: what is asked of the solution, and the condition on its answers.
 
 `assert f(2) == [4]` asks `f(2)`, and judges `answers[0] == [4]`. A question is a largest expression that begins with a
-name of the solution's: one that is neither a builtin nor defined by the setup by itself.
+name of the solution's: one that is no builtin, no module of the standard library whose attribute is taken, and not
+defined by the setup by itself. The solution has no part in this, so what it says cannot change what it is asked.
 """
 
 import ast
 import builtins
-import re
+import copy
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from trainer.rewards.sandbox.judge import ANSWERS
 
 _BUILTINS = frozenset(dir(builtins))
+_DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
 _OWN_SCOPE = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -31,21 +33,27 @@ class Quiz(NamedTuple):
     tests: list[Questions]
 
 
-def quiz(solution: str, setup: str, tests: Sequence[str]) -> Quiz:
-    """Raises ValueError for a test that cannot be judged; `solution` is looked at as text only, never parsed."""
+def quiz(setup: str, tests: Sequence[str]) -> Quiz:
+    """Raises ValueError for a test that cannot be judged, whatever the solution."""
     if not tests:
         raise ValueError("a task without tests cannot be judged: give at least one assert")
     own_setup, known = _setup_by_itself(setup)
-    mentioned = {name for test in tests for statement in _statements(test) for name in _names(statement)[0]}
-    imported = mentioned & set(_imports(solution)) & sys.stdlib_module_names
-    source = "\n".join([*(f"import {name}" for name in sorted(imported)), own_setup])
-    return Quiz(source, [_split(test, known | imported | _BUILTINS, solution) for test in tests])
+    questions = [_split(_condition(test), known) for test in tests]
+    modules = set().union(*(_modules(ast.parse(test.judged)) for test in questions)) - known
+    return Quiz("\n".join([*(f"import {name}" for name in sorted(modules)), own_setup]), questions)
 
 
-def _imports(solution: str) -> list[str]:
-    """Modules by their own names: a test may take them from the solution, which cannot say what they are."""
-    lines: list[str] = re.findall(r"^import ([\w, ]+)$", solution, re.MULTILINE)
-    return [name.strip() for line in lines for name in line.split(",") if name.strip().isidentifier()]
+def _condition(test: str) -> ast.expr:
+    statements = _statements(test)
+    if len(statements) != 1 or not isinstance(statements[0], ast.Assert):
+        raise ValueError(f"a test must be one assert statement, not {test!r}")
+    return statements[0].test
+
+
+def _modules(condition: ast.AST) -> set[str]:
+    """Names like `sys` in `sys.maxsize`."""
+    attributes = (node.value for node in ast.walk(condition) if isinstance(node, ast.Attribute))
+    return {name.id for name in attributes if isinstance(name, ast.Name)} & sys.stdlib_module_names
 
 
 def _setup_by_itself(setup: str) -> tuple[str, frozenset[str]]:
@@ -56,7 +64,7 @@ def _setup_by_itself(setup: str) -> tuple[str, frozenset[str]]:
         loaded, defined = _names(statement)
         if loaded - defined <= known:
             kept.append(ast.unparse(statement))
-            known |= defined
+            known |= {statement.name} if isinstance(statement, _DEFINITIONS) else defined
     return "\n".join(kept), known
 
 
@@ -77,37 +85,25 @@ def _names(statement: ast.stmt) -> tuple[frozenset[str], frozenset[str]]:
             defined.add(node.arg)
         elif isinstance(node, ast.alias):
             defined.add((node.asname or node.name).partition(".")[0])
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+        elif isinstance(node, _DEFINITIONS):
             defined.add(node.name)
     return frozenset(loaded), frozenset(defined)
 
 
-def _split(test: str, known: frozenset[str], solution: str) -> Questions:
-    statements = _statements(test)
-    if len(statements) != 1 or not isinstance(statements[0], ast.Assert):
-        raise ValueError(f"a test must be one assert statement, not {test!r}")
-    condition = statements[0].test
-    if not any(_foreign(node, known) for node in ast.walk(condition)):
-        known -= frozenset(_shadowed(condition, solution))
-    asker = _Asker(known)
-    judged = ast.unparse(asker.visit(condition))
-    if not asker.asked:
-        raise ValueError(f"the test {test!r} asks nothing of the solution: no name in it is the solution's")
-    return Questions(asker.asked, judged)
+def _split(condition: ast.expr, known: frozenset[str]) -> Questions:
+    """What would ask nothing is read again, with modules as the solution's, and then with the first builtin."""
+    for names in (known | _modules(condition), known, known - _first_called(condition)):
+        asker = _Asker(names)
+        judged = ast.unparse(asker.visit(copy.deepcopy(condition)))
+        if asker.asked:
+            return Questions(asker.asked, judged)
+    raise ValueError(f"the test {ast.unparse(condition)!r} asks nothing of the solution: no name in it can be its own")
 
 
-def _shadowed(condition: ast.expr, solution: str) -> Iterator[str]:
-    """The first builtin that is called, where the task is to write a function of that name."""
-    calls = (
-        node.func.id for node in ast.walk(condition) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    )
-    first = next(calls, None)
-    if first is not None and re.search(rf"^def {first}\b", solution, re.MULTILINE):
-        yield first
-
-
-def _foreign(node: ast.AST, known: frozenset[str]) -> bool:
-    return isinstance(node, ast.Name) and node.id not in known
+def _first_called(condition: ast.expr) -> set[str]:
+    """What a test is about when it calls builtins only: the task may be to write a function of such a name."""
+    calls = (node.func for node in ast.walk(condition) if isinstance(node, ast.Call))
+    return set(next(([function.id] for function in calls if isinstance(function, ast.Name)), []))
 
 
 class _Asker(ast.NodeTransformer):
@@ -120,7 +116,8 @@ class _Asker(ast.NodeTransformer):
     def visit(self, node: ast.AST) -> ast.AST:
         if isinstance(node, _OWN_SCOPE):
             return self._scope(node)
-        if not (isinstance(node, ast.expr) and _foreign(_root(node), self.known)):
+        root = _root(node)
+        if not isinstance(root, ast.Name) or root.id in self.known:
             return self.generic_visit(node)
         self.asked.append(ast.unparse(node))
         return ast.parse(f"{ANSWERS}[{len(self.asked) - 1}]", mode="eval").body

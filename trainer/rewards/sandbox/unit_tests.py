@@ -41,7 +41,7 @@ def verdicts(task: Task, sandbox: Sandbox, limits: Limits | None = None) -> list
     Raises:
         ValueError: a test is no assert, or asks nothing of the solution.
     """
-    questions = quiz(*task)
+    questions = quiz(task.setup, task.tests)
     asked = [test.asked for test in questions.tests]
     asking = _program("ask", "answer", {"solution": task.solution, "setup": task.setup, "asked": asked})
     answers = sandbox.run(asking, limits=limits).stdout

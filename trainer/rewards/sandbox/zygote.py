@@ -57,8 +57,8 @@ def checked(result: int, what: str) -> int:
 
 
 def landlock_version() -> int:
-    """0 where this kernel has none, or has it switched off."""
-    return max(0, int(libc.syscall(ctypes.c_long(CREATE_RULESET), None, ctypes.c_long(0), ctypes.c_long(1))))
+    version = libc.syscall(ctypes.c_long(CREATE_RULESET), None, ctypes.c_long(0), ctypes.c_long(1))
+    return checked(version, "this kernel has no Landlock, or has it switched off")
 
 
 def landlock_ruleset(readable: list[str], folder: str) -> int:
@@ -285,7 +285,7 @@ def main() -> None:
         seccomp=bytes.fromhex(settings["seccomp"]),
     )
     gc.freeze()  # what lives until here is not looked through, and so not copied, in every child
-    zygote.control.send(json.dumps({"landlock": landlock_version()}).encode())
+    zygote.control.send(json.dumps({"landlock": ruleset and landlock_version()}).encode())
     while True:
         message, files, _, _ = socket.recv_fds(zygote.control, 4096, 4)
         if not message:
