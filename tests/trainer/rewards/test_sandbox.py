@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from trainer.__main__ import main
 from trainer.rewards.sandbox import Isolation, Limits, Sandbox, run_code, run_many
-from trainer.rewards.sandbox.command import main as sandbox_command
 from trainer.rewards.sandbox.escapes import ESCAPES, Escape
 from trainer.rewards.sandbox.isolation import probe
 from trainer.rewards.sandbox.seccomp import filter_for
@@ -75,7 +75,7 @@ def test_every_attack_has_a_name_of_its_own() -> None:
 
 
 def test_the_command_says_what_isolates_and_that_all_attacks_held(capsys: pytest.CaptureFixture[str]) -> None:
-    assert sandbox_command() == 0
+    assert main(["sandbox"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"^landlock: .+\nbubblewrap: .+\nprograms run behind \w+", printed)
     assert f"{len(ESCAPES)} of {len(ESCAPES)} attacks held" in printed

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.rewards.sandbox import Limits, Sandbox
@@ -152,6 +152,31 @@ def test_what_is_expected_is_nowhere_in_the_process_of_the_solution(sandbox: San
     """A search through all of its objects finds what the test passes on, but not what it compares with."""
     assert share(SEARCH, [f"assert f({NEVER!r}) == {NEVER!r}"], sandbox) == 1
     assert share(SEARCH, [f"assert f('a') == {NEVER!r}", "assert f('b') == 'nothing'"], sandbox) == 0.5
+
+
+WORDS = [
+    "def f(x):\n",
+    "    ",
+    "return ",
+    "x",
+    "\n",
+    "(",
+    ")",
+    "f",
+    "import os\n",
+    "'",
+    '"""',
+    "\0",
+    "\udc80",
+    "9" * 5000,
+    "class ",
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(solution=st.text() | st.lists(st.sampled_from(WORDS), max_size=12).map("".join))
+def test_whatever_a_model_writes_is_judged(sandbox: Sandbox, solution: str) -> None:
+    assert verdicts(Task(solution, "", UNGUESSABLE), sandbox, Limits(seconds=2.0)) == [False, False]
 
 
 def test_tests_before_one_that_hangs_count(sandbox: Sandbox) -> None:
