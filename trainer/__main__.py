@@ -6,6 +6,7 @@ python -m trainer search RUN_DIR QUERY: what a knowledge job's store knows.
 python -m trainer check-problem: a Problem as JSON on stdin -> {"fault": null | text}, every step checked again.
 python -m trainer inspect RUN_DIR: a packed row, token by token, and where it comes from.
 python -m trainer drawn RUN_DIR --step N: the rows that a step of a training drew.
+python -m trainer sandbox: what isolates model-written code here, and attacks on it.
 """
 
 import argparse
@@ -35,6 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
     for name, (does, _) in COMMANDS.items():
         commands.add_parser(name, help=does)
     commands.add_parser("check-problem", help="check a problem that stands on stdin as JSON")
+    if arguments == ["sandbox"]:
+        return int(importlib.import_module("trainer.rewards.sandbox.command").main())
+    parser = argparse.ArgumentParser(prog="python -m trainer")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("plan", help="what a run would take, before it starts")
+    commands.add_parser("sandbox", help="what isolates model-written code here, and attacks on it")
     commands.add_parser("run", help="run the job of a run folder").add_argument("run_dir")
     folder = RunFolder(parser.parse_args(arguments).run_dir)
     try:
