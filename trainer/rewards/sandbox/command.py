@@ -1,6 +1,8 @@
 """python -m trainer sandbox: what isolates model-written code on this machine, and every attack tried against it."""
 
+import argparse
 import sys
+from collections.abc import Sequence
 
 from trainer.rewards.sandbox.escapes import ESCAPES
 from trainer.rewards.sandbox.isolation import probe, require_isolation
@@ -8,8 +10,9 @@ from trainer.rewards.sandbox.sandbox import Sandbox
 from trainer.rewards.sandbox.targets import aimed, escaped, targets
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Exit status 0 if this machine isolates and no attack got out."""
+    argparse.ArgumentParser(prog="python -m trainer sandbox").parse_args(arguments)
     for name, finding in probe()._asdict().items():
         print(f"{name}: {finding.words}")
     try:
