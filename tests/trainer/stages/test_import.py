@@ -61,7 +61,7 @@ def test_it_goes_through_the_pipeline_with_its_tokenizer_and_learns(tmp_path: Pa
         write_jsonl(target / "part-000.jsonl", [record(text, "s", "code", "python") for text in texts])
     with new_folder(problems.artifacts / "problems") as target:
         for split, count in (("train", 120), ("heldout", 8)):
-            write_jsonl(target / f"{split}.jsonl", Generator((), (1,), 0).problems(split, count))
+            write_jsonl(target / f"{split}.jsonl", Generator(tiny.EASY, (1,), 0).problems(split, count))
     spec: dict[str, Any] = {"kind": "tokenize", "name": "tokenize", "context": 256}
     inputs = {"documents": clean, "problems": problems, "checkpoint": start}
     dataset = done(tiny.new_run(tmp_path / "tokenize", spec, inputs), tokenize.run)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.trainer import tiny
 from trainer.artifacts import Run, RunFolder, folder_hashes, new_folder, write_jsonl
 from trainer.data.rows import ARRAYS
 from trainer.data.sources import record
@@ -28,7 +29,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     with new_folder(clean.artifacts / "documents") as folder:
         write_jsonl(folder / "part-000.jsonl", documents)
     with new_folder(synthesized.artifacts / "problems") as folder:
-        write_jsonl(folder / "train.jsonl", Generator((), (1, 2), 0).problems("train", 300))
+        write_jsonl(folder / "train.jsonl", Generator(tiny.EASY, (1, 2), 0).problems("train", 300))
     return {"documents": str(clean.path), "problems": str(synthesized.path)}
 
 

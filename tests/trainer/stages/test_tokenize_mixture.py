@@ -104,13 +104,13 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
     clean, synthesized = (RunFolder(tmp_path_factory.mktemp(name)) for name in ("clean", "synthesize"))
     rng = Random(0)
     records = [
-        *programs(40), *prose("science", "papers", 60, rng), *prose("multilingual", "zeitung", 13, rng),
+        *programs(40), *prose("science", "papers", 60, rng), *prose("multilingual", "zeitung", 16, rng),
         *prose("general", "books", 50, rng), *prose("general", "web", 50, rng), *dialogues(40, rng),
     ]  # fmt: skip
     with new_folder(clean.artifacts / "documents") as folder:
         write_jsonl(folder / "part-000.jsonl", records)
     with new_folder(synthesized.artifacts / "problems") as folder:
-        write_jsonl(folder / "train.jsonl", Generator((), (1,), 0).problems("train", 200))
+        write_jsonl(folder / "train.jsonl", Generator(tiny.EASY, (1,), 0).problems("train", 200))
     return {"documents": clean, "problems": synthesized}
 
 
@@ -186,7 +186,7 @@ def test_with_its_phases_a_training_sees_the_mixture(inputs: dict[str, RunFolder
     sources = open_rows(folder.artifact("tokens"), "train")
     spec = SftSpec.model_validate(
         {
-            "name": "s", "inputs": {"dataset": "d"}, "model": tiny.config().model_dump(), "steps": 200, "batch_rows": 8,
+            "name": "s", "inputs": {"dataset": "d"}, "model": tiny.config().model_dump(), "steps": 400, "batch_rows": 8,
             "optimizer": {"lr": 1e-3}, "phases": PHASES,
         }
     )  # fmt: skip

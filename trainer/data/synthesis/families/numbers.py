@@ -77,7 +77,8 @@ def least_common_multiple(rng: Random, level: int) -> Exercise:
 def modular_power(rng: Random, level: int) -> Exercise:
     """By repeated squaring."""
     modulus, exponent = rng.randint(5, 9 + 6 * level), rng.randint(3, 3 + 5 * level)
-    base = rng.randint(2, 20 + 10 * level)
+    # Of a base that leaves 0 or 1 every power does, whatever one gets wrong.
+    base = rng.choice([number for number in range(2, 21 + 10 * level) if number % modulus > 1])
 
     def solve(trace: Trace) -> str:
         if trace.mistake == "wrong_formula":
