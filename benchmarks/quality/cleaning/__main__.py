@@ -42,7 +42,9 @@ def summary(name: str, found: dict[str, Any]) -> str:
         ranges = found["merged by true Jaccard"].items()
         merged = ", ".join(f"{name}: {count['merged']}/{count['copies']}" for name, count in ranges)
         return f"        copies merged by true Jaccard: {merged}"
-    mentions = ", ".join(f"{kind} {figures['share']}" for kind, figures in found["mentions dropped"].items())
+    mentions = ", ".join(
+        f"{kind} {figures['hits']}/{figures['n']}" for kind, figures in found["mentions dropped"].items()
+    )
     return f"        macro-F1 {found['macro-F1']} {found['F1']}; mentions dropped: {mentions}"
 
 

@@ -90,9 +90,10 @@ def mentions() -> dict[str, list[str]]:
 
 
 def flagged(model: TrainedToxicity, texts: Sequence[str], threshold: float) -> dict[str, Any]:
-    """The share that the rule drops, and the texts themselves."""
-    dropped = [text for text in texts if model.toxicity(text) > threshold]
-    return share(len(dropped), len(texts)) | {"texts": dropped}
+    """The share that the rule drops, the one that it would drop at 0.5, and the highest score."""
+    scores = [model.toxicity(text) for text in texts]
+    dropped = share(sum(score > threshold for score in scores), len(scores))
+    return dropped | {"above 0.5": sum(score > 0.5 for score in scores), "highest": round(max(scores), 4)}
 
 
 def on_posts(model: TrainedToxicity, unseen: Sequence[Row], threshold: float) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def measure(data: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     learnt, unseen = split(labelled)
     model = train([(row.text, row.label) for row in learnt], HARMLESS)
     threshold = RuleSettings().max_toxicity
-    found = {"threshold": threshold, "learnt": len(learnt), "measured": len(unseen)}
+    found: dict[str, Any] = {"threshold": threshold, "learnt": len(learnt), "measured": len(unseen)}
     found["repeats left out"] = len(labelled) - len(learnt) - len(unseen)
     found |= on_posts(model, unseen, threshold)
     sentences = mentions()
