@@ -150,8 +150,9 @@ def measure(data: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Figures and bars."""
     originals = [text for text in texts(data) if len(text) <= MOST and len(find_words(text)) >= FEWEST]
     found = compared(originals, copies(originals, random.Random(0)))
+    false = f"documents falsely merged, but for copies at {BORDER} to {NEAR}"
     bars = [
         judged("near-duplicates found", found["found"]["share"], ">=", FOUND),
-        judged(f"documents falsely merged, but for copies at {BORDER} to {NEAR}", found["falsely merged"]["share"], "<=", FALSE),
+        judged(false, found["falsely merged"]["share"], "<=", FALSE),
     ]
     return {"originals": len(originals)} | found, bars
