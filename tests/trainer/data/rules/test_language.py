@@ -30,7 +30,7 @@ def test_language_is_named_and_foreign_prose_is_multilingual() -> None:
 def test_what_has_no_words_has_no_language() -> None:
     assert Language().apply(document(r"12 + 30 = 42, $\alpha_1$; " * 20)) is None
     assert detect("") == ("", 0.0)
-    assert prose_of("a\ud800b\x00 $x$ c") == "a b c"
+    assert prose_of("a\ud800b\x00 $x$ c_1, :math:`y` d!") == "a b c d"
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,7 @@ def test_what_has_no_words_has_no_language() -> None:
         ("Watu wengi walikusanyika sokoni asubuhi na mapema", "sw"),  # fastText by itself is unsure
         ("Bangunan itu runtuh setelah hujan deras semalaman", "id"),
         ("El puerto estuvo cerrado durante todo el invierno", "es"),
+        ("यह पुस्तक पिछले साल लिखी गई थी", "hi"),  # its vowels are no letters to Unicode
         ("港口整个冬天都关闭了", "zh"),
         ("港は冬の間ずっと閉まっていました", "ja"),
     ],
