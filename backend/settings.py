@@ -25,7 +25,9 @@ class Settings(BaseSettings):
     broker_port: int = Field(6399, ge=1, le=65535, description="port of the embedded Valkey")
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in the home")
     redis_url: str = Field("", description="Redis or Valkey; empty: the embedded one")
-    store_url: str = Field("", description="folder of the run folders, or a URL such as s3://bucket/prefix; empty: runs in the home")
+    store_url: str = Field(
+        "", description="folder of the run folders, or a URL such as s3://bucket/prefix; empty: runs in the home"
+    )
     serving_url: str = Field("", description="where serving answers; empty: this machine at its port")
     device: str = Field(
         "cpu", pattern=r"^[a-z0-9]+$", description="device kind of this machine's jobs; names the queue"

@@ -331,7 +331,7 @@ JOB_SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 JobKind = Literal[
     "clean", "clean_shard", "clean_bucket", "synthesize", "import", "tokenize", "sft", "reward", "dpo", "rlhf",
     "evaluate", "export", "deploy",
-]
+]  # fmt: skip
 
 
 class Job(Spec):

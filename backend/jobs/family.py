@@ -1,4 +1,4 @@
-"""A clean job in shards is a family: shard jobs, bucket jobs that read from them, and the job itself, which reads both."""
+"""A clean job in shards is a family: shard jobs, bucket jobs that read them, and the job itself, which reads both."""
 
 from typing import Any
 
@@ -8,8 +8,10 @@ _NAME = 28  # characters of the job's name in those of its parts
 
 
 def family_of(spec: JobSpec) -> list[JobSpec]:
-    """The jobs that do parts of a job, each reading only from earlier ones, and at the end the job itself; most jobs are
-    alone."""
+    """The jobs that do parts of a job, each reading only from earlier ones, and at the end the job itself.
+
+    Most jobs are alone.
+    """
     if not isinstance(spec, CleanSpec) or spec.shards == 1 or spec.inputs:
         return [spec]
     shards, buckets = _names(spec, spec.shard_roles), _names(spec, spec.bucket_roles)

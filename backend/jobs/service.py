@@ -156,7 +156,7 @@ def retry(platform: Platform, job_id: str) -> JobRow:
 
 
 def _never_started_after(session: Session, row: JobRow) -> list[str]:
-    """Jobs that read from this one, directly or not, and ended without ever running: cancelled, or for a part's failure."""
+    """Jobs that read from this one, directly or not, and ended without ever running."""
     ended = JobRow.state.in_(("failed", "cancelled"))
     query = select(JobRow).where(ended, JobRow.attempt == 0).order_by(JobRow.position)
     blocked = list(session.scalars(query.where(JobRow.created >= row.created)))

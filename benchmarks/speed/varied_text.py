@@ -4,9 +4,8 @@ import json
 import pydoc
 from itertools import count
 from pathlib import Path
-from random import Random
-
 from pydoc_data import topics
+from random import Random
 
 _SENTENCES = 200_000
 _WORDS = (8, 20)  # of a sentence

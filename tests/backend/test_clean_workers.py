@@ -76,7 +76,7 @@ def test_a_worker_killed_in_a_shard_changes_no_byte(
         job = api.post("/jobs", body(corpus))
         shard = next(found for found in api.get("/jobs") if found["name"] == "clean-shard-000")
         with process("backend.worker", settings) as worker:
-            eventually(lambda: (Path(shard["run_folder"]) / "status.json").exists())
+            eventually((Path(shard["run_folder"]) / "status.json").exists)
             worker.kill()
             worker.wait()
         assert not (Path(shard["run_folder"]) / "artifacts" / "shard").exists(), "it was in the middle"

@@ -68,7 +68,7 @@ def test_a_folder_as_store_copies_nothing(tmp_path: Path) -> None:
 
 
 def test_a_bucket_that_does_not_exist_is_a_sentence(s3: str, tmp_path: Path) -> None:  # noqa: F811
-    with pytest.raises(StoreError, match="cannot be copied to the store .* is OCTAVO_STORE_URL right"):
+    with pytest.raises(StoreError, match=r"cannot be copied to the store .* is OCTAVO_STORE_URL right"):
         Store(tmp_path, f"{s3}-missing/runs").keep(finished(tmp_path / "one").path)
 
 

@@ -129,7 +129,8 @@ def test_parts_of_a_job_are_shown_under_it_and_counted_together(open_page: Open,
         platform.jobs[part["id"]] = part
     app = open_page("pipeline", id="pipe1")
     bars = {bar.proto.text: bar.proto.value for bar in app.get("progress")}
-    assert bars["1 of 3 parts done"] == pytest.approx(100 * (1 + 1 / 3 + 1 / 3 + 0) / 4, abs=1), "to put them together is left"
+    # One is done, two have come a third of their way, and to put them together is left.
+    assert bars["1 of 3 parts done"] == pytest.approx(100 * (1 + 1 / 3 + 1 / 3 + 0) / 4, abs=1)
     assert "of 9 jobs done" in texts(app)
     assert any(expander.label == "3 parts" for expander in app.expander)
 
