@@ -12,14 +12,17 @@ from backend.datasets.routes import router as datasets
 from backend.deployments.publish import publish
 from backend.deployments.routes import router as deployments
 from backend.jobs.routes import router as jobs
+from backend.lineage.routes import router as lineage
 from backend.models.routes import router as models
 from backend.pipelines.routes import router as pipelines
 from backend.platform import Platform
 from backend.preferences.routes import router as preferences
 from backend.reaper import BACKEND_DUTIES, Ticker
+from backend.reviews.routes import router as reviews
 from backend.schema import migrate
 from backend.settings import Settings
 from backend.system.routes import router as system
+from backend.uploads.routes import router as uploads
 from backend.users.routes import router as users
 from backend.version import version
 
@@ -47,9 +50,9 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="Octavo", version=version(), lifespan=lifespan)
     errors.install(app)
     app.add_api_route("/healthz", lambda: {"status": "ok", "version": app.version}, methods=["GET"])
-    for router in (users, preferences):
+    for router in (users, preferences, reviews):
         app.include_router(router, dependencies=[Depends(current_user)])
     member = [Depends(require_role("admin", "member"))]
-    for router in (pipelines, jobs, models, datasets, deployments, system):
+    for router in (pipelines, jobs, models, datasets, lineage, uploads, deployments, system):
         app.include_router(router, dependencies=member)
     return app

@@ -22,7 +22,10 @@ class Base(DeclarativeBase):
     """Base of every table; times are seconds since the epoch."""
 
     metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {dict[str, Any]: JSON, dict[str, str]: JSON, list[dict[str, Any]]: JSON, float: Double}  # noqa: RUF012
+    type_annotation_map = {  # noqa: RUF012
+        **dict.fromkeys((dict[str, Any], dict[str, str], list[dict[str, Any]], list[str]), JSON),
+        float: Double,
+    }
 
 
 class Database:

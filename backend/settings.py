@@ -37,6 +37,12 @@ class Settings(BaseSettings):
     reap_seconds: float = Field(5.0, gt=0, description="time between two looks for lost jobs")
     stop_seconds: float = Field(60.0, gt=0, description="time a job has to save and exit before it is killed")
     deploy_seconds: float = Field(180.0, gt=0, description="time serving has to load a deployment")
+    label_overlap: float = Field(0.1, ge=0, le=1, description="share of the pairs that several people judge")
+    label_overlap_people: int = Field(2, ge=2, description="how many people judge those")
+    label_repeats: float = Field(
+        0.05, ge=0, le=0.5, description="hidden second looks of a person, as a share of their labels"
+    )
+    upload_megabytes: int = Field(10_000, gt=0, description="largest file that may be uploaded")
     trainer_command: tuple[str, ...] = Field(
         (sys.executable, "-m", "trainer", "run"), description="starts a trainer process; the run folder is appended"
     )
@@ -66,6 +72,10 @@ class Settings(BaseSettings):
         if self.store_remote is not None:
             return self.home / "runs"
         return Path(self.store_url.removeprefix("file://")).expanduser().absolute()
+
+    @property
+    def uploads(self) -> Path:
+        return self.home / "uploads"
 
     @property
     def queue(self) -> str:

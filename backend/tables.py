@@ -6,6 +6,7 @@ from backend.jobs.tables import JobRow, MetricRow, WorkerRow
 from backend.models.tables import CheckpointRow
 from backend.pipelines.tables import PipelineRow
 from backend.preferences.tables import LabelRow, PairLeaseRow, PairRow
+from backend.reviews.tables import ReviewLeaseRow, ReviewRow
 from backend.users.tables import KeyRow, UserRow
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "PairLeaseRow",
     "PairRow",
     "PipelineRow",
+    "ReviewLeaseRow",
+    "ReviewRow",
     "UsageFileRow",
     "UsageRow",
     "UserRow",

@@ -14,7 +14,7 @@ ICON, LOGO = (Path(__file__).with_name(name) for name in ("icon.svg", "logo.svg"
 
 
 def pages(role: str) -> dict[str, list[st.Page]]:
-    """The menu. A labeller is shown labelling only; what a role may do is for the backend to decide."""
+    """The menu. A labeller is shown labelling and reviewing only; what a role may do is for the backend to decide."""
     builder = role != "labeller"
     shown: Literal["visible", "hidden"] = "visible" if builder else "hidden"
     start = st.Page(
@@ -26,7 +26,15 @@ def pages(role: str) -> dict[str, list[st.Page]]:
             st.Page("views/pipeline.py", title="Pipeline", icon=":material/lan:", visibility="hidden"),
             st.Page("views/run.py", title="Runs", icon=":material/monitoring:", visibility=shown),
         ],
-        "Judge": [st.Page("views/label.py", title="Label", icon=":material/thumbs_up_down:", default=not builder)],
+        "Data": [
+            st.Page("views/datasets.py", title="Datasets", icon=":material/dataset:", visibility=shown),
+            st.Page("views/xray.py", title="X-ray", icon=":material/frame_inspect:", visibility=shown),
+            st.Page("views/knowledge.py", title="Knowledge", icon=":material/hub:", visibility=shown),
+        ],
+        "Judge": [
+            st.Page("views/label.py", title="Label", icon=":material/thumbs_up_down:", default=not builder),
+            st.Page("views/review.py", title="Review", icon=":material/rule:"),
+        ],
         "Use": [
             st.Page("views/playground.py", title="Playground", icon=":material/forum:", visibility=shown),
             st.Page("views/deployments.py", title="Deployments", icon=":material/rocket_launch:", visibility=shown),

@@ -7,11 +7,12 @@ import streamlit as st
 
 from dashboard import formats
 from dashboard.client import PREVIEW_BYTES
+from dashboard.data_schemas import Rows
 from dashboard.login import client
+from dashboard.rows import preview, table
 from dashboard.schemas import Artifact, Job
 from dashboard.ui import answer
 
-PAGE_ROWS = 20
 TEXT_ENDINGS = (".json", ".yaml", ".yml", ".txt", ".md", ".toml", "COMPLETE")
 
 
@@ -32,37 +33,13 @@ def artifact_section(job: Job) -> None:
         return
     path = st.selectbox("Preview", list(by_path), key="preview", bind="query-params", width=520)
     if path.endswith(".jsonl"):
-        rows_preview(job, path)
+        preview(f"jobs/{job.id}", path, {}, rollouts if path.endswith("rollouts.jsonl") else table)
     else:
         text_preview(job, by_path[path])
 
 
-def rows_preview(job: Job, path: str) -> None:
-    """A page of a JSON Lines file, with search."""
-    search = st.text_input(
-        "Search", placeholder="text in a row", icon=":material/search:", width=520, key=f"search-{path}"
-    )
-    first = client().rows(job.id, path, 0, PAGE_ROWS, search or "")
-    if not first.total:
-        st.info("No row contains that text." if search else "The file is empty.")
-        return
-    pages = -(-first.total // PAGE_ROWS)
-    page = st.pagination(pages, key=f"rows-{path}-{search}") if pages > 1 else 1
-    rows = first if page == 1 else client().rows(job.id, path, (page - 1) * PAGE_ROWS, PAGE_ROWS, search or "")
-    st.caption(f"{formats.number(first.total)} row{'s' if first.total != 1 else ''}")
-    show_rows(path, rows.rows)
-
-
-def show_rows(path: str, rows: tuple[dict[str, Any], ...]) -> None:
-    """Rows as a table; rollouts also one by one, with the answer in full."""
-    if not path.endswith("rollouts.jsonl"):
-        st.dataframe(
-            [{formats.words(key): formats.brief(value) for key, value in row.items()} for row in rows],
-            hide_index=True,
-            height="content",
-        )
-        return
-    for row in rows:
+def rollouts(found: Rows) -> None:
+    for row in found.rows:
         rollout(row)
 
 

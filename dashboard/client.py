@@ -1,15 +1,16 @@
-"""The one file that speaks HTTP: the backend's routes, and serving's public endpoint."""
+"""What pages ask for: the backend's routes, and serving's public endpoint."""
 
 import json
 import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from functools import cache
-from typing import Any, TypeVar
+from typing import IO, Any
 
-import httpx
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
+from dashboard.data_client import Asked as Asked
+from dashboard.data_client import DataClient
+from dashboard.knowledge import Found, Graph
 from dashboard.schemas import (
     Artifact,
     BlindPair,
@@ -25,107 +26,22 @@ from dashboard.schemas import (
     Metrics,
     NewUser,
     Pipeline,
-    Rows,
     Sampling,
     System,
     Token,
+    Upload,
     Usage,
     User,
 )
+from dashboard.service import ClientError as ClientError
+from dashboard.service import Service
 from trainer.spec import Recipe
 
-Shape = TypeVar("Shape")
-TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 PREVIEW_BYTES = 200_000
+UPLOAD_PART_BYTES = 8 * 2**20
 
 
-class ClientError(Exception):
-    """A request that did not work, as a sentence for people. `status` is None when nobody answered."""
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-@cache
-def _http() -> httpx.Client:
-    # The two services are the platform's own; a proxy meant for the internet would not reach them.
-    return httpx.Client(timeout=TIMEOUT, trust_env=False)
-
-
-def error_sentence(response: httpx.Response) -> str:
-    """The `error.message` both services answer with, or the status where something else answered."""
-    try:
-        message = response.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        address = response.request.url
-        return f"{address.scheme}://{address.netloc.decode()} answered {response.status_code} {response.reason_phrase}"
-    return str(message)
-
-
-class Service:
-    """One address spoken to with one key."""
-
-    def __init__(self, name: str, url: str, key: str) -> None:
-        self.name, self.url = name, url
-        self._headers = {"Authorization": f"Bearer {key}"}
-
-    def unreachable(self, error: httpx.TransportError) -> ClientError:
-        if isinstance(error, httpx.TimeoutException):
-            return ClientError(f"The {self.name} at {self.url} did not answer in time; try again in a moment.")
-        return ClientError(f"The {self.name} at {self.url} cannot be reached; is it running?")
-
-    def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        """Send a request.
-
-        Raises:
-            ClientError: nobody answered, or the answer is an error.
-        """
-        try:
-            response = _http().request(method, self.url + path, headers=self._headers, **arguments)
-        except httpx.TransportError as error:
-            raise self.unreachable(error) from error
-        if response.is_error:
-            raise ClientError(error_sentence(response), response.status_code)
-        return response
-
-    def ask(self, shape: type[Shape] | Any, method: str, path: str, **arguments: Any) -> Shape:
-        """Send a request and parse its JSON answer as `shape`.
-
-        Raises:
-            ClientError: as `request`, or the answer has another shape.
-        """
-        response = self.request(method, path, **arguments)
-        try:
-            parsed: Shape = TypeAdapter(shape).validate_json(response.content)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "answer"
-            raise ClientError(
-                f"The {self.name} at {self.url} answered {method} {path} in a shape this dashboard does not know "
-                f"({place}: {first['msg']}); are both of the same version?"
-            ) from error
-        return parsed
-
-    def stream(self, path: str, body: Mapping[str, Any]) -> Generator[str]:
-        """POST and yield the data of each server-sent event; closing the iterator closes the connection.
-
-        Raises:
-            ClientError: nobody answered, the connection broke, or the answer is an error.
-        """
-        try:
-            with _http().stream("POST", self.url + path, headers=self._headers, json=body) as response:
-                if response.is_error:
-                    response.read()
-                    raise ClientError(error_sentence(response), response.status_code)
-                for line in response.iter_lines():
-                    if line.startswith("data:"):
-                        yield line.removeprefix("data:").strip()
-        except httpx.TransportError as error:
-            raise self.unreachable(error) from error
-
-
-class Client:
+class Client(DataClient):
     """Everything a page may ask for, as the user of one API key."""
 
     def __init__(self, backend_url: str, serving_url: str, key: str) -> None:
@@ -192,9 +108,45 @@ class Client:
     def artifact(self, id: str, path: str) -> bytes:
         return self.backend.request("GET", f"/jobs/{id}/artifacts/{path}").content
 
-    def rows(self, id: str, artifact: str, offset: int, limit: int, search: str) -> Rows:
-        query: dict[str, str | int] = {"artifact": artifact, "offset": offset, "limit": limit, "search": search}
-        return self.backend.ask(Rows, "GET", f"/jobs/{id}/rows", params=query)
+    # -- uploads -----------------------------------------------------------------------------------------------------
+
+    def uploads(self) -> list[Upload]:
+        """Newest first."""
+        return self.backend.ask(list[Upload], "GET", "/uploads")
+
+    def upload(self, name: str, size: int, file: IO[bytes]) -> Generator[Upload]:
+        """Send a file of so many bytes, a part at a time; yields how far it has come after each.
+
+        What breaks off is whole up to there: `resume_upload` goes on with it.
+        """
+        created: Upload = self.backend.ask(Upload, "POST", "/uploads", json={"name": name, "bytes": size})
+        yield from self.resume_upload(created, file)
+
+    def resume_upload(self, upload: Upload, file: IO[bytes]) -> Generator[Upload]:
+        """Send what is missing of an upload from the file it is of."""
+        file.seek(upload.received)
+        while not upload.whole:
+            part = file.read(UPLOAD_PART_BYTES)
+            if not part:
+                raise ClientError(f"The file ends before the {upload.bytes} bytes that '{upload.name}' has.")
+            path = f"/uploads/{upload.id}"
+            upload = self.backend.ask(Upload, "PUT", path, params={"offset": upload.received}, content=part)
+            yield upload
+
+    def delete_upload(self, id: str) -> None:
+        self.backend.request("DELETE", f"/uploads/{id}")
+
+    # -- knowledge ---------------------------------------------------------------------------------------------------
+
+    def search(self, id: str, query: str, k: int) -> Found:
+        """Passages of a knowledge job's store."""
+        return self.backend.ask(Found, "GET", f"/jobs/{id}/search", params={"query": query, "k": k})
+
+    def graph(self, id: str, entity: str, depth: int, to: str) -> Graph:
+        """Triples around an entity, or on the way to another."""
+        query: dict[str, str | int | None] = {"entity": entity, "depth": depth, "to": to or None}
+        asked = {name: value for name, value in query.items() if value is not None}
+        return self.backend.ask(Graph, "GET", f"/jobs/{id}/graph", params=asked)
 
     # -- preferences -------------------------------------------------------------------------------------------------
 

@@ -18,8 +18,6 @@ def show_result(kind: str, result: Mapping[str, Any]) -> None:
         st.info("This job has reported no result yet.")
     elif kind == "evaluate":
         evaluation(result)
-    elif kind == "clean":
-        clean(result)
     else:
         anything(result)
 
@@ -67,31 +65,6 @@ def group_rows(groups: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         }
         for name, group in ranked
     ]
-
-
-def clean(result: Mapping[str, Any]) -> None:
-    """Counts per rule first, then the examples each rule kept of what it dropped."""
-    dropped, examples = result.get("dropped") or {}, result.get("examples") or {}
-    rest = {name: value for name, value in result.items() if name not in ("dropped", "examples")}
-    if dropped:
-        st.markdown("**Dropped, by rule**")
-        st.dataframe(
-            [{"Rule": formats.words(rule), "Documents": count} for rule, count in dropped.items()],
-            hide_index=True,
-            width=420,
-        )
-    for rule, kept in examples.items():
-        if not kept:
-            continue
-        with st.expander(f"Examples of {formats.words(rule).lower()}"):
-            for example in kept:
-                st.code(text_of(example), language=None, wrap_lines=True, height=120)
-    anything(rest)
-
-
-def text_of(example: Any) -> str:
-    """The text of a kept example, which is a text or a record with one."""
-    return str(example.get("text", formats.brief(example))) if isinstance(example, Mapping) else str(example)
 
 
 def anything(result: Mapping[str, Any]) -> None:

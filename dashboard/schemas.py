@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 JobState = Literal["waiting", "queued", "running", "succeeded", "failed", "cancelled"]
 ACTIVE: frozenset[str] = frozenset({"waiting", "queued", "running"})
+# Stages whose runs leave data rather than a network.
+DATA_KINDS: tuple[str, ...] = ("clean", "subset", "synthesize", "tokenize", "knowledge")
 Choice = Literal["left", "right", "tie", "both_bad", "skip"]
 
 
@@ -105,11 +107,6 @@ class Artifact(Schema):
     bytes: int
 
 
-class Rows(Schema):
-    rows: tuple[dict[str, Any], ...]
-    total: int
-
-
 class BlindPair(Schema):
     """A pair to judge; `position` says which completion is where and goes back with the label, unread."""
 
@@ -119,6 +116,21 @@ class BlindPair(Schema):
     right: str
     position: str
     remaining: int
+
+
+class Upload(Schema):
+    """A file in the platform's home; a clean job can read it once all of it is there."""
+
+    id: str
+    name: str
+    bytes: int
+    received: int
+    created: float
+    user: str
+
+    @property
+    def whole(self) -> bool:
+        return self.received == self.bytes
 
 
 class LabelSummary(Schema):

@@ -117,6 +117,13 @@ def read_jsonl(path: Path, kind: type[Row]) -> Iterator[Row]:
             yield kind.model_validate_json(line)
 
 
+def rewind_lines(path: Path, step: int) -> None:
+    """Take the lines after `step` out of a file of JSON Lines with a `step`; a file that is not there stays so."""
+    if path.is_file():
+        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+        write_atomic(path, "".join(line + "\n" for line in kept))
+
+
 class RunFolder:
     """Paths and files of one run; safe to open from the backend while the run is going on."""
 
@@ -240,11 +247,7 @@ class Run:
 
     def rewind_metrics(self, step: int) -> None:
         """Forget rows after `step`, which a resumed run will write again."""
-        path = self.folder.metrics_file
-        if path.is_file():
-            lines = path.read_text().splitlines()
-            kept = [line for line in lines if _step_of(line) <= step]
-            write_atomic(path, "".join(line + "\n" for line in kept))
+        rewind_lines(self.folder.metrics_file, step)
 
     def finish(self, state: State, error: str | None = None) -> None:
         self._update(state=state, error=error)
@@ -255,7 +258,7 @@ class Run:
 
 
 def _step_of(line: str) -> float:
-    """The step of a metrics row; a line cut off by a crash counts as later than all."""
+    """The step of a row; a line cut off by a crash counts as later than all."""
     try:
         return float(json.loads(line)["step"])
     except ValueError:

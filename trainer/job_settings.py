@@ -82,8 +82,12 @@ class HubDataset(Spec):
     rows: RowSettings | None = Field(None, description="instead of those of the job")
 
 
+OptimizerName = Literal["adamw", "muon"]
+PreferenceLoss = Literal["sigmoid", "ipo"]
+
+
 class Optimizer(Spec):
-    name: Literal["adamw", "muon"] = Field("adamw", description="muon: for the matrices of the layers; AdamW elsewhere")
+    name: OptimizerName = Field("adamw", description="muon: for the matrices of the layers; AdamW elsewhere")
     lr: float = Field(gt=0)
     weight_decay: float = Field(0.1, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)
@@ -123,6 +127,10 @@ CURRICULUM: tuple[PhaseSpec, ...] = (
 )
 
 
+# Article: code 28 %, science 19 %, multilingual 33 %, general the rest.
+MIXTURE: dict[Domain, float] = {"code": 0.28, "science": 0.19, "multilingual": 0.33, "general": 0.20}
+
+
 class SpecialistSettings(Spec):
     """Heterogeneous experts: of each layer's experts the first few are for code, the next for science, the rest general
     (which takes the multilingual too). The article's pool of 8 is 2, 3 and 3."""
@@ -154,6 +162,19 @@ class SyntaxPenalty(Spec):
     every: int = Field(25, gt=0, description="steps from one time to the next")
     prompts: int = Field(8, gt=0, description="beginnings drawn each time")
     new_tokens: int = Field(48, gt=0, description="tokens written at most")
+
+
+class TeacherSettings(Spec):
+    """A model that speaks OpenAI's protocol and writes the solutions; each of its steps is verified."""
+
+    url: str = Field(pattern=r"^https?://", description="up to and with /v1, such as http://localhost:8000/v1")
+    model: str = Field(min_length=1)
+    key_variable: str = Field("", description="environment variable of the worker that holds the key; empty: no key")
+    concurrency: int = Field(8, gt=0, description="requests at once")
+    timeout: float = Field(60.0, gt=0, description="seconds a whole answer may take")
+    retries: int = Field(1, ge=0, description="further tries after no answer or one that is not accepted")
+    max_tokens: int = Field(512, gt=0, description="of an answer")
+    temperature: float = Field(0.7, ge=0)
 
 
 class RewardWeights(Spec):

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trainer.job_settings import PreferenceLoss
+
 # One chunk of tokens: so many logits (64 MiB in float32), and a multiple of so many tokens.
 CHUNK_LOGITS, CHUNK_MULTIPLE = 2**24, 64
 
@@ -167,12 +169,40 @@ def router_z_loss(router_logits_TE: Tensor, mask_T: Tensor | None = None) -> Ten
     return squared_T.mean() if mask_T is None else masked_mean(squared_T, mask_T)
 
 
-def bradley_terry_loss(chosen_P: Tensor, rejected_P: Tensor) -> Tensor:
-    """mean -log sigmoid(r_chosen - r_rejected), a scalar.
+def bradley_terry_loss(
+    chosen_P: Tensor, rejected_P: Tensor, preference_P: Tensor | None = None, margin_P: Tensor | None = None
+) -> Tensor:
+    """mean of -q log sigmoid(d - m) - (1 - q) log sigmoid(-d), d = r_chosen - r_rejected, a scalar.
 
-    Bradley & Terry 1952; as the loss of a reward model: Ouyang et al. 2022, "InstructGPT", eq. 1.
+    Bradley & Terry 1952; as the loss of a reward model: Ouyang et al. 2022, "InstructGPT", eq. 1, and with a margin
+    m by which the better answer is to win: Touvron et al. 2023, "Llama 2", eq. 2.
+
+    Args:
+        preference_P: q, the probability that the first is better: 1 by default; a half, a tie, draws the scores
+            together.
+        margin_P: m, 0 by default.
     """
-    return -functional.logsigmoid(chosen_P.float() - rejected_P.float()).mean()
+    difference_P = chosen_P.float() - rejected_P.float()
+    preference_P = torch.ones_like(difference_P) if preference_P is None else preference_P
+    wins_P = difference_P if margin_P is None else difference_P - margin_P
+    return -(
+        preference_P * functional.logsigmoid(wins_P) + (1 - preference_P) * functional.logsigmoid(-difference_P)
+    ).mean()
+
+
+def preference_loss(margin_P: Tensor, kind: PreferenceLoss, *, beta: float, label_smoothing: float = 0.0) -> Tensor:
+    """A loss of h = (log pi/ref)(chosen) - (log pi/ref)(rejected) for each pair, [P].
+
+    sigmoid  -(1 - e) log sigmoid(beta h) - e log sigmoid(-beta h): Rafailov et al. 2023, "Direct Preference
+             Optimization", eq. 7; with e > 0 for labels of which a share e is wrong, Mitchell 2023, "A note on DPO
+             with noisy preferences", eq. 3
+    ipo      (h - 1 / (2 beta))^2: Azar et al. 2023, "A General Theoretical Paradigm to Understand Learning from Human
+             Preferences", eq. 17; it has a finite optimum, so it does not drive sure pairs apart for ever
+    """
+    if kind == "ipo":
+        return (margin_P - 1 / (2 * beta)).square()
+    right_P, wrong_P = functional.logsigmoid(beta * margin_P), functional.logsigmoid(-beta * margin_P)
+    return -(1 - label_smoothing) * right_P - label_smoothing * wrong_P
 
 
 def dpo_loss(
@@ -184,17 +214,19 @@ def dpo_loss(
     beta: float,
     chosen_lengths_P: Tensor,
     likelihood_weight: float = 0.0,
+    kind: PreferenceLoss = "sigmoid",
+    label_smoothing: float = 0.0,
 ) -> Tensor:
-    """mean -log sigmoid(beta * ((log pi/ref)(chosen) - (log pi/ref)(rejected))) - w * log pi(chosen)/|chosen|.
+    """mean of preference_loss((log pi/ref)(chosen) - (log pi/ref)(rejected)) - w * log pi(chosen)/|chosen|, a scalar.
 
-    The log-probabilities are sums over the tokens of an answer; `chosen_lengths_P` counts those tokens.
-    First term: Rafailov et al. 2023, "Direct Preference Optimization", eq. 7. Second term, which keeps the chosen
-    answer from losing probability while the margin grows: Pang et al. 2024, "Iterative Reasoning Preference
-    Optimization", eq. 1.
+    The log-probabilities are sums over the tokens of an answer; `chosen_lengths_P` counts those tokens. The second
+    term keeps the chosen answer from losing probability while the margin grows: Pang et al. 2024, "Iterative Reasoning
+    Preference Optimization", eq. 1.
     """
     chosen_ratio_P = chosen_logps_P - reference_chosen_logps_P
     rejected_ratio_P = rejected_logps_P - reference_rejected_logps_P
-    preference_P = -functional.logsigmoid(beta * (chosen_ratio_P - rejected_ratio_P))
+    margin_P = chosen_ratio_P - rejected_ratio_P
+    preference_P = preference_loss(margin_P, kind, beta=beta, label_smoothing=label_smoothing)
     likelihood_P = chosen_logps_P / chosen_lengths_P.clamp(min=1)
     return (preference_P - likelihood_weight * likelihood_P).mean()
 

@@ -50,14 +50,28 @@ class Problem(Spec):
     direct: str = Field(description="the answer alone, in the same closing form")
     answer: str = Field(description="the answer as an expression that SymPy parses")
     distractors: tuple[Distractor, ...] = ()
+    condition: str = Field(
+        "",
+        exclude_if=lambda condition: not condition,
+        description="what the answer has to satisfy, for checking it again; empty where the working says it all",
+    )
 
 
 class Pair(Spec):
-    """Two completions of one prompt, the first preferred."""
+    """Two completions of one prompt, the first preferred, or neither where `preference` is a half."""
 
     id: str
     prompt: tuple[Message, ...]
     chosen: str
     rejected: str
     origin: str = Field(description="distractor | policy_error | label")
+    preference: float = Field(1.0, ge=0.5, le=1, description="probability that the first is better; 0.5 is a tie")
+    margin: float = Field(0.0, ge=0, description="by how much it is better, where somebody said so, in units of reward")
     meta: dict[str, Any] = {}
+
+
+class PairScore(Spec):
+    """What a reward model thinks of a pair: the score of the first answer minus that of the second."""
+
+    id: str
+    difference: float

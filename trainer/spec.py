@@ -12,11 +12,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from trainer.job_settings import CURRICULUM as CURRICULUM
+from trainer.job_settings import MIXTURE as MIXTURE
 from trainer.job_settings import HubDataset as HubDataset
 from trainer.job_settings import LossScaling as LossScaling
 from trainer.job_settings import Optimizer as Optimizer
+from trainer.job_settings import OptimizerName as OptimizerName
 from trainer.job_settings import Phase as Phase
 from trainer.job_settings import PhaseSpec as PhaseSpec
+from trainer.job_settings import PreferenceLoss as PreferenceLoss
 from trainer.job_settings import RewardWeights as RewardWeights
 from trainer.job_settings import RowSettings as RowSettings
 from trainer.job_settings import RuleName as RuleName
@@ -24,6 +27,7 @@ from trainer.job_settings import RuleSettings as RuleSettings
 from trainer.job_settings import Share as Share
 from trainer.job_settings import SpecialistSettings as SpecialistSettings
 from trainer.job_settings import SyntaxPenalty as SyntaxPenalty
+from trainer.job_settings import TeacherSettings as TeacherSettings
 from trainer.job_settings import TrtllmSettings as TrtllmSettings
 from trainer.model.config import ModelConfig
 from trainer.model.presets import from_preset
@@ -32,10 +36,13 @@ from trainer.records import Distractor as Distractor
 from trainer.records import Domain as Domain
 from trainer.records import Message as Message
 from trainer.records import Pair as Pair
+from trainer.records import PairScore as PairScore
 from trainer.records import Problem as Problem
 from trainer.records import Record as Record
 from trainer.records import Role as Role
 from trainer.records import Spec as Spec
+from trainer.subset_rules import SubsetRules as SubsetRules
+from trainer.subset_rules import from_preset as from_rules_preset
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "fp8"]
 Quantisation = Literal["fp8", "int8"]
@@ -54,7 +61,7 @@ class JobBase(Spec):
     optional_roles: ClassVar[tuple[str, ...]] = ()
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$", description="unique in its pipeline")
-    inputs: dict[str, str] = Field({}, description="role -> name of an earlier job, or 'run:<job id>'")
+    inputs: dict[str, str] = Field({}, description="role -> name of an earlier job, 'run:<job id>' or 'dataset:<id>'")
     seed: int = 0
 
     @property
@@ -145,13 +152,58 @@ class CleanBucketSpec(JobBase):
         return self
 
 
+class KnowledgeSpec(JobBase):
+    """Passages to search and triples to walk, of the documents of a clean or subset job."""
+
+    roles: ClassVar[tuple[str, ...]] = ("documents",)
+    kind: Literal["knowledge"] = "knowledge"
+    passage_bytes: int = Field(1_200, ge=100, description="longest passage, in bytes of UTF-8")
+
+
+class SubsetSpec(JobBase):
+    """Documents of one domain: by `rules`, or by a classifier that learns from `examples` or from a `folder`."""
+
+    roles: ClassVar[tuple[str, ...]] = ("documents",)
+    kind: Literal["subset"] = "subset"
+    rules: Annotated[SubsetRules | None, BeforeValidator(from_rules_preset)] = Field(
+        None, description="'medical', 'legal', or rules of your own"
+    )
+    examples: str | None = Field(
+        None,
+        description="JSON Lines with 'text' and 'label': the classifier learns from them, rules are measured on them",
+    )
+    positive: tuple[str, ...] = Field(("1", "true", "True", "yes", "positive"), description="labels of the domain")
+    folder: str | None = Field(None, description="texts of the domain; all documents stand for the others")
+    threshold: float = Field(0.5, gt=0, le=1, description="least probability of a document that is kept")
+    heldout_share: float = Field(0.2, gt=0, lt=1, description="of the examples, to measure precision and recall on")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.rules is None and (self.examples is None) == (self.folder is None):
+            raise ValueError(f"job '{self.name}': give 'rules', or for a classifier either 'examples' or 'folder'")
+        if self.rules is not None and self.folder is not None:
+            raise ValueError(f"job '{self.name}': 'folder' is for a classifier; with 'rules' leave it out")
+        return self
+
+
 class SynthesizeSpec(JobBase):
+    """`evaluation`, an evaluate job, says where a network is weak: of that more is drawn for training."""
+
+    optional_roles: ClassVar[tuple[str, ...]] = ("evaluation",)
     kind: Literal["synthesize"] = "synthesize"
     families: tuple[str, ...] = Field((), description="empty: every family there is")
     levels: tuple[int, ...] = (1, 2)
     train: int = Field(20_000, gt=0, description="problems with solutions, for SFT and pairs")
     rl: int = Field(20_000, ge=0, description="problems with answers only, for reinforcement learning")
     heldout: int = Field(500, gt=0, description="for evaluation; disjoint from both by hash")
+    heldout_wordings: int = Field(
+        0, ge=0, le=2, description="of each family's wordings, so many are kept for evaluation, which has no others"
+    )
+    adaptive_floor: Share = Field(
+        0.2, description="with an evaluation: share spread evenly; the rest goes where the network is weak"
+    )
+    teacher: TeacherSettings | None = Field(None, description="writes the solutions to train on, instead of the solver")
+    processes: int | None = Field(None, gt=0, description="to generate with; by default one a core for large jobs")
 
 
 class ImportSpec(JobBase):
@@ -177,6 +229,26 @@ class TokenizeSpec(JobBase):
     worked_share: float = Field(0.5, ge=0, le=1, description="share of problems whose answer shows the working")
     worked_share_by_level: dict[int, Share] = Field({}, description="the same for problems of one level")
     max_tokens: int = Field(4_000_000, gt=0, description="at most so many tokens for each source")
+    mixture: dict[Domain, Share] = Field(MIXTURE, description="share of each domain in the tokens of text")
+    phases: tuple[PhaseSpec, ...] | None = Field(
+        None, description="of the training this is for: the mixture then holds for all its tokens, not for text alone"
+    )
+    max_epochs: int = Field(4, gt=0, description="a document is repeated at most so often, where a domain has too few")
+    source_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        {}, description="of sources of documents, by default 1; 0 leaves one out, 2 takes twice as much of it"
+    )
+    processes: int = Field(0, ge=0, description="that encode; 0: one a core, where there is enough text for it")
+
+    @model_validator(mode="after")
+    def _mixture_is_whole(self) -> Self:
+        if set(self.mixture) != set(DOMAINS) or abs(sum(self.mixture.values()) - 1) > 1e-6:
+            raise ValueError(
+                f"job '{self.name}': mixture needs a share for each of {', '.join(DOMAINS)}, together 1; they add up "
+                f"to {sum(self.mixture.values()):g}"
+            )
+        if self.phases is not None and not any(phase.mix.get("text") for phase in self.phases):
+            raise ValueError(f"job '{self.name}': phases draw no text, which alone can be mixed; leave them out")
+        return self
 
     @model_validator(mode="after")
     def _one_tokenizer(self) -> Self:
@@ -248,12 +320,20 @@ class DpoSpec(TrainingBase):
     roles: ClassVar[tuple[str, ...]] = ("checkpoint", "pairs")
     optional_roles: ClassVar[tuple[str, ...]] = ("labels",)
     kind: Literal["dpo"] = "dpo"
+    loss: PreferenceLoss = Field("sigmoid", description="ipo: for labels without doubt, which sigmoid drives apart")
     beta: float = Field(0.1, gt=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="share of the labels that may be wrong; sigmoid only")
     likelihood_weight: float = Field(0.1, ge=0, description="weight of the added likelihood of the chosen answer")
     max_kl: float = Field(0.1, gt=0, description="nat per token: largest upper 95 % bound of KL to the reference")
     check_every: int = Field(20, gt=0, description="steps between measurements of that bound")
     batch_pairs: int = Field(32, gt=0)
     max_new_tokens: int = Field(128, gt=0)
+
+    @model_validator(mode="after")
+    def _smoothing_fits(self) -> Self:
+        if self.loss == "ipo" and self.label_smoothing:
+            raise ValueError(f"job '{self.name}': label_smoothing is for loss 'sigmoid'; leave it out with 'ipo'")
+        return self
 
 
 class RlhfSpec(TrainingBase):
@@ -323,14 +403,14 @@ class DeploySpec(JobBase):
 
 
 JobSpec = Annotated[
-    CleanSpec | CleanShardSpec | CleanBucketSpec | SynthesizeSpec | ImportSpec | TokenizeSpec | SftSpec | RewardSpec
-    | DpoSpec | RlhfSpec | EvaluateSpec | ExportSpec | DeploySpec,
+    CleanSpec | CleanShardSpec | CleanBucketSpec | KnowledgeSpec | SubsetSpec | SynthesizeSpec | ImportSpec
+    | TokenizeSpec | SftSpec | RewardSpec | DpoSpec | RlhfSpec | EvaluateSpec | ExportSpec | DeploySpec,
     Field(discriminator="kind"),
 ]  # fmt: skip
 JOB_SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 JobKind = Literal[
-    "clean", "clean_shard", "clean_bucket", "synthesize", "import", "tokenize", "sft", "reward", "dpo", "rlhf",
-    "evaluate", "export", "deploy",
+    "clean", "clean_shard", "clean_bucket", "knowledge", "subset", "synthesize", "import", "tokenize", "sft", "reward",
+    "dpo", "rlhf", "evaluate", "export", "deploy",
 ]  # fmt: skip
 
 
@@ -356,7 +436,7 @@ class Recipe(Spec):
             if job.name in seen:
                 raise ValueError(f"two jobs are called '{job.name}'; names are unique in a recipe")
             for role, source in job.inputs.items():
-                if source not in seen and not source.startswith("run:"):
+                if source not in seen and not source.startswith(("run:", "dataset:")):
                     raise ValueError(
                         f"job '{job.name}': input '{role}' names '{source}', which is no earlier job of this recipe"
                     )

@@ -1,3 +1,5 @@
+from typing import Any
+
 from sqlalchemy.orm import Mapped, mapped_column
 
 from backend.db import Base
@@ -13,3 +15,7 @@ class DatasetRow(Base):
     folder: Mapped[str]
     rows: Mapped[int]
     created: Mapped[float]
+    job_id: Mapped[str | None]
+    """the job it was made of. No foreign key, since jobs have one to datasets"""
+    about: Mapped[dict[str, Any]]
+    """what went into it, for people"""

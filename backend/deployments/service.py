@@ -16,8 +16,8 @@ from backend.deployments.schemas import (
 )
 from backend.deployments.serving_client import ask_serving, read_metrics
 from backend.deployments.tables import Action
-from backend.errors import Conflict, Invalid, NotFound
-from backend.jobs.service import get_job
+from backend.errors import Conflict, Invalid, NotFound, Unavailable
+from backend.jobs.service import get_job, run_folder
 from backend.platform import Platform
 from trainer.artifacts import RunFolder
 
@@ -53,7 +53,7 @@ def create(platform: Platform, new: NewDeployment, user: str) -> DeploymentSchem
     """Raises: NotFound, Invalid: the job does not exist or left no export. Conflict: there is nothing to share with."""
     job = get_job(platform, new.job)
     try:
-        version = Version(job.id, export_folder(job.run_folder))
+        version = Version(job.id, export_folder(run_folder(platform, job)))
     except ValueError as error:
         raise Invalid(
             f"job '{job.name}' ({job.kind}, {job.state}) left no export; name an export job that succeeded"
@@ -128,11 +128,11 @@ def list_history(platform: Platform, model_name: str) -> list[ChangeSchema]:
 
 
 def live(platform: Platform) -> LiveSchema:
-    """Raises: Conflict: serving does not answer."""
+    """Raises: Unavailable: serving does not answer."""
     try:
         return read_metrics(platform.settings)
     except ValueError as error:
-        raise Conflict(str(error)) from error
+        raise Unavailable(str(error)) from error
 
 
 def list_deployments(platform: Platform) -> list[DeploymentSchema]:

@@ -1,16 +1,15 @@
-"""What a run folder shows to people: log, artifacts, a preview of records."""
+"""What a run folder shows to people: log and artifacts."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from backend.errors import Invalid, NotFound
+from backend.jobs.rows import Page, Rows, page
+from backend.jobs.schemas import RowsQuery
 from trainer.artifacts import RunFolder, is_complete
 
 LOG_BYTES = 64 * 1024
-MAX_ROWS = 500
 
 
 def read_log(path: Path, offset: int) -> tuple[str, int]:
@@ -70,37 +69,21 @@ def find_artifact(run: RunFolder, name: str) -> Path:
     return path
 
 
-def preview(run: RunFolder, name: str, offset: int, limit: int, search: str) -> tuple[list[Any], int]:
-    """Rows of a JSON Lines artifact, or of all such files of an artifact folder, and how many match.
-
-    Args:
-        search: text that a row's line must contain, any case; empty for all.
+def jsonl_files(run: RunFolder, name: str) -> list[Path]:
+    """A JSON Lines artifact, or all such files of an artifact folder.
 
     Raises:
-        Invalid: the artifact holds no JSON Lines.
+        NotFound: there is no such artifact.
+        Invalid: it holds no JSON Lines.
     """
-    rows: list[Any] = []
-    total = 0
-    needle = search.casefold()
-    for line in _lines(_jsonl_files(run, name)):
-        if needle and needle not in json.dumps(json.loads(line), ensure_ascii=False).casefold():
-            continue
-        if offset <= total < offset + min(limit, MAX_ROWS):
-            rows.append(json.loads(line))
-        total += 1
-    return rows, total
-
-
-def _jsonl_files(run: RunFolder, name: str) -> list[Path]:
     folder = run.artifacts / name.strip("/")
     inside = [path for path in _files(run.artifacts) if name and path.is_relative_to(folder)]
-    found = [path for path in inside if path.suffix == ".jsonl"]
-    if inside and not found:
+    found = [path for path in inside or [find_artifact(run, name)] if path.suffix == ".jsonl"]
+    if not found:
         raise Invalid(f"artifact '{name}' holds no JSON Lines; a preview reads .jsonl files")
-    return found or [find_artifact(run, name)]
+    return found
 
 
-def _lines(paths: list[Path]) -> Iterator[str]:
-    for path in paths:
-        with open(path, encoding="utf-8") as file:
-            yield from (line for line in file if line.strip())
+def preview(run: RunFolder, asked: RowsQuery) -> Page:
+    """Raises: NotFound, Invalid: as `jsonl_files`."""
+    return page(Rows(jsonl_files(run, asked.artifact)), asked.offset, asked.limit, asked.wanted())

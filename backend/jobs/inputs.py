@@ -6,35 +6,45 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from backend.datasets.tables import DatasetRow
 from backend.errors import Invalid
 from backend.jobs.tables import JobRow
+from backend.settings import Settings
+from backend.uploads import service as uploads
 from trainer.remote import Remote, is_url
-from trainer.spec import CleanSpec, ImportSpec, JobSpec
+from trainer.spec import CleanSpec, HubDataset, ImportSpec, JobSpec, SubsetSpec
 
-RUN = "run:"
+RUN, DATASET = "run:", "dataset:"
 # Role -> kinds of job that leave what the role reads; a role that is not here reads any job. Roles that are numbered,
 # such as shard-000, go by their word.
 PRODUCERS: dict[str, frozenset[str]] = {
-    "documents": frozenset({"clean"}),
+    "documents": frozenset({"clean", "subset"}),
     "problems": frozenset({"synthesize"}),
     "dataset": frozenset({"tokenize"}),
     "checkpoint": frozenset({"import", "sft", "dpo", "rlhf"}),
     "pairs": frozenset({"reward"}),
     "baseline": frozenset({"evaluate"}),
+    "evaluation": frozenset({"evaluate"}),
     "export": frozenset({"export"}),
     "shard": frozenset({"clean_shard"}),
     "bucket": frozenset({"clean_bucket"}),
+    "knowledge": frozenset({"knowledge"}),
 }
+# Role -> kind of frozen dataset that can stand in for a job.
+FROZEN = {"problems": "reviewed"}
 
 
-def with_readable_paths(spec: JobSpec) -> JobSpec:
-    """The spec with its folders as absolute paths, since a worker may have another working directory.
+def with_readable_paths(spec: JobSpec, settings: Settings) -> JobSpec:
+    """The spec with its folders and uploads as absolute paths, since a worker may have another working directory.
 
     Raises:
         Invalid: a folder does not exist or cannot be read, named.
+        NotFound, Conflict: an upload does not exist or is not whole.
     """
     if isinstance(spec, ImportSpec):
         return spec.model_copy(update={"source": str(_readable_source(spec))})
+    if isinstance(spec, SubsetSpec):
+        return _with_readable_examples(spec)
     if not isinstance(spec, CleanSpec):
         return spec
     folders = tuple(_absolute(folder) for folder in spec.folders)
@@ -42,11 +52,32 @@ def with_readable_paths(spec: JobSpec) -> JobSpec:
         if is_url(folder):
             _check_protocol(spec, folder)
             continue
-        if not Path(folder).is_dir():
-            raise Invalid(f"job '{spec.name}': folders: '{folder}' is no folder here; give an existing one")
-        if not os.access(folder, os.R_OK | os.X_OK):
+        if not Path(folder).exists():
+            raise Invalid(f"job '{spec.name}': folders: '{folder}' is no folder or file here; give an existing one")
+        if not os.access(folder, os.R_OK | (os.X_OK if Path(folder).is_dir() else 0)):
             raise Invalid(f"job '{spec.name}': folders: '{folder}' cannot be read; check its permissions")
-    return spec.model_copy(update={"folders": folders})
+    uploaded = tuple(str(uploads.path_of(settings, upload)) for upload in spec.uploads)
+    hugging_face = tuple(map(_with_local_path, spec.hugging_face))
+    return spec.model_copy(update={"folders": folders, "uploads": uploaded, "hugging_face": hugging_face})
+
+
+def _with_local_path(wanted: HubDataset) -> HubDataset:
+    """A local copy by its absolute path; a name on the hub as it is."""
+    path = Path(wanted.name).expanduser()
+    return wanted.model_copy(update={"name": str(path.absolute())}) if path.is_dir() else wanted
+
+
+def _with_readable_examples(spec: SubsetSpec) -> SubsetSpec:
+    paths = {}
+    for field, is_right in (("examples", Path.is_file), ("folder", Path.is_dir)):
+        value: str | None = getattr(spec, field)
+        if value is None:
+            continue
+        path = Path(value).expanduser().absolute()
+        if not is_right(path) or not os.access(path, os.R_OK):
+            raise Invalid(f"job '{spec.name}': {field}: '{value}' does not exist here or cannot be read")
+        paths[field] = str(path)
+    return spec.model_copy(update=paths)
 
 
 def _absolute(folder: str) -> str:
@@ -73,7 +104,7 @@ def _readable_source(spec: ImportSpec) -> Path:
 
 
 def resolve_sources(session: Session, spec: JobSpec, earlier: dict[str, JobRow]) -> dict[str, str]:
-    """Role -> job id for each input of a spec.
+    """Role -> job id for each input of a spec but frozen datasets, which are there already.
 
     Args:
         earlier: the recipe's jobs so far by name; empty for a single job.
@@ -83,6 +114,9 @@ def resolve_sources(session: Session, spec: JobSpec, earlier: dict[str, JobRow])
     """
     sources = {}
     for role, source in spec.inputs.items():
+        if source.startswith(DATASET):
+            _require_dataset(session, spec, role, source)
+            continue
         row = _find(session, source, earlier)
         if row is None:
             known = "the id of an existing job as 'run:<job id>'"
@@ -95,6 +129,20 @@ def resolve_sources(session: Session, spec: JobSpec, earlier: dict[str, JobRow])
             raise Invalid(f"job '{spec.name}': input '{role}' reads a {wanted} job, but '{source}' is a {row.kind} job")
         sources[role] = row.id
     return sources
+
+
+def frozen_inputs(spec: JobSpec) -> dict[str, str]:
+    """Role -> id of the frozen dataset a spec names for it."""
+    named = {role: source for role, source in spec.inputs.items() if source.startswith(DATASET)}
+    return {role: source.removeprefix(DATASET) for role, source in named.items()}
+
+
+def _require_dataset(session: Session, spec: JobSpec, role: str, source: str) -> None:
+    row = session.get(DatasetRow, source.removeprefix(DATASET))
+    if row is None or row.kind != FROZEN.get(role):
+        wanted = ", ".join(f"a {kind} one for '{name}'" for name, kind in FROZEN.items())
+        found = "no dataset" if row is None else f"a dataset of kind {row.kind}"
+        raise Invalid(f"job '{spec.name}': input '{role}' is '{source}', which is {found}; a dataset can be {wanted}")
 
 
 def _find(session: Session, source: str, earlier: dict[str, JobRow]) -> JobRow | None:

@@ -13,7 +13,7 @@ from typing import Any
 import trainer
 from trainer.artifacts import COMPLETE, RunFolder
 from trainer.remote import Remote, is_url
-from trainer.spec import CleanShardSpec, CleanSpec, ImportSpec, JobSpec
+from trainer.spec import CleanShardSpec, CleanSpec, ImportSpec, JobSpec, SubsetSpec
 
 LIBRARIES = ("torch", "tokenizers", "sympy", "numpy")
 ROOMS = ("trainer", "serving")
@@ -66,7 +66,10 @@ def _places(spec: JobSpec) -> list[str]:
     if isinstance(spec, CleanShardSpec):
         spec = spec.clean
     if isinstance(spec, CleanSpec):
-        return list(spec.folders)
+        copies = [wanted.name for wanted in spec.hugging_face if Path(wanted.name).is_absolute()]
+        return [*spec.folders, *spec.uploads, *copies]
+    if isinstance(spec, SubsetSpec):
+        return [path for path in (spec.examples, spec.folder) if path is not None]
     return [spec.source] if isinstance(spec, ImportSpec) else []
 
 

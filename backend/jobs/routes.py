@@ -1,29 +1,23 @@
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query
 from fastapi.responses import FileResponse, JSONResponse
 
 from backend.auth import PlatformDep
-from backend.errors import NotFound, Unavailable
+from backend.errors import NotFound
 from backend.jobs import files, metrics, service
-from backend.jobs.schemas import ArtifactSchema, JobSchema, LogSchema, RowsSchema
+from backend.jobs.inspecting import InspectQuery, drawn, inspect
+from backend.jobs.knowing import GraphQuery, SearchQuery, graph, search
+from backend.jobs.schemas import ArtifactSchema, JobSchema, LogSchema, RowsQuery, RowsSchema
 from backend.jobs.tables import JobRow, JobState
 from backend.platform import Platform
-from backend.store import StoreError
 from trainer.artifacts import RunFolder
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 
 def _run(platform: Platform, row: JobRow) -> RunFolder:
-    """The run folder, fetched from the store where another machine ran the job."""
-    if row.state == "succeeded":
-        try:
-            platform.store.fetch(Path(row.run_folder))
-        except StoreError as error:
-            raise Unavailable(str(error)) from error
-    return RunFolder(row.run_folder)
+    return RunFolder(service.run_folder(platform, row))
 
 
 @router.post("", status_code=201)
@@ -95,13 +89,30 @@ def get_artifact(platform: PlatformDep, job_id: str, path: str) -> FileResponse:
 
 
 @router.get("/{job_id}/rows")
-def get_rows(
-    platform: PlatformDep,
-    job_id: str,
-    artifact: str,
-    offset: Annotated[int, Query(ge=0)] = 0,
-    limit: Annotated[int, Query(ge=1, le=files.MAX_ROWS)] = 50,
-    search: str = "",
-) -> RowsSchema:
-    rows, total = files.preview(_run(platform, service.get_job(platform, job_id)), artifact, offset, limit, search)
-    return RowsSchema(rows=rows, total=total)
+def get_rows(platform: PlatformDep, job_id: str, asked: Annotated[RowsQuery, Query()]) -> RowsSchema:
+    """Rows of a JSON Lines artifact from number `offset` on; ask again with `next` until it is null."""
+    return RowsSchema.of(files.preview(_run(platform, service.get_job(platform, job_id)), asked))
+
+
+@router.get("/{job_id}/inspect")
+def inspect_row(platform: PlatformDep, job_id: str, asked: Annotated[InspectQuery, Query()]) -> Any:
+    """One packed row of a tokenize job: its tokens, their documents, and which steps of an sft job drew it."""
+    return inspect(platform, job_id, asked)
+
+
+@router.get("/{job_id}/drawn")
+def rows_of_step(platform: PlatformDep, job_id: str, step: Annotated[int, Query(ge=1)]) -> Any:
+    """The phase of a step of an sft job, and the rows it drew by source."""
+    return drawn(platform, job_id, step)
+
+
+@router.get("/{job_id}/search")
+def search_passages(platform: PlatformDep, job_id: str, asked: Annotated[SearchQuery, Query()]) -> Any:
+    """The passages of a knowledge job's store that fit a query best, and entities to walk on from."""
+    return search(platform, job_id, asked)
+
+
+@router.get("/{job_id}/graph")
+def show_graph(platform: PlatformDep, job_id: str, asked: Annotated[GraphQuery, Query()]) -> Any:
+    """The triples around an entity of a knowledge job's store, or the path from it to another."""
+    return graph(platform, job_id, asked)

@@ -1,7 +1,8 @@
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
+from backend.jobs.rows import MAX_ROWS, Page, Wanted
 from backend.jobs.tables import JobRow, JobState
 
 
@@ -62,6 +63,30 @@ class ArtifactSchema(BaseModel):
     bytes: int
 
 
+class RowsQuery(BaseModel):
+    """Which rows of which artifact: those that contain `search` and have each `where`, a field and its value."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    artifact: str
+    offset: int = Field(0, ge=0)
+    limit: int = Field(50, ge=1, le=MAX_ROWS)
+    search: str = ""
+    where: list[Annotated[str, Field(pattern=r"^\w+:")]] = []
+
+    def wanted(self) -> Wanted:
+        fields = (item.partition(":") for item in self.where)
+        return Wanted(self.search, tuple((name, value) for name, _, value in fields))
+
+
 class RowsSchema(BaseModel):
+    """`total` counts every row, wanted or not; `next` is the number to look on from, null at the end."""
+
     rows: list[Any]
+    numbers: list[int]
     total: int
+    next: int | None
+
+    @classmethod
+    def of(cls, page: Page) -> Self:
+        return cls(rows=page.rows, numbers=page.numbers, total=page.total, next=page.next)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from itertools import count
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from backend.errors import Conflict, Invalid, NotFound
+from backend.errors import Conflict, Invalid, NotFound, Unavailable
 from backend.jobs.advance import advance
 from backend.jobs.claims import cancelled_values
 from backend.jobs.family import family_of
@@ -18,6 +19,7 @@ from backend.jobs.inputs import resolve_sources, with_readable_paths
 from backend.jobs.tables import FINISHED, JobRow, JobState
 from backend.pipelines.tables import PipelineRow
 from backend.platform import Platform
+from backend.store import StoreError
 from trainer.spec import JOB_SPEC, JobSpec, explain
 
 
@@ -45,7 +47,7 @@ def submit(platform: Platform, specs: Sequence[JobSpec], pipeline: str | None, r
     Raises:
         Invalid: an input or a folder of a spec does not fit.
     """
-    specs = [with_readable_paths(spec) for spec in specs]
+    specs = [with_readable_paths(spec, platform.settings) for spec in specs]
     now = time.time()
     owner = PipelineRow(id=new_id(), name=pipeline, created=now) if pipeline is not None else None
     rows: dict[str, JobRow] = {}
@@ -104,6 +106,20 @@ def get_job(platform: Platform, job_id: str) -> JobRow:
     if row is None:
         raise NotFound(f"there is no job '{job_id}'; GET /jobs lists them")
     return row
+
+
+def run_folder(platform: Platform, row: JobRow) -> str:
+    """Where a job's files are to be read; fetched from the store where another machine ran it.
+
+    Raises:
+        Unavailable: the store does not answer.
+    """
+    if row.state == "succeeded":
+        try:
+            platform.store.fetch(Path(row.run_folder))
+        except StoreError as error:
+            raise Unavailable(str(error)) from error
+    return row.run_folder
 
 
 def cancel(platform: Platform, job_ids: Sequence[str]) -> None:

@@ -4,22 +4,22 @@ import hashlib
 import time
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
-
 from backend.datasets.tables import DatasetRow
 from backend.db import upsert
 from backend.platform import Platform
+from backend.preferences.service import latest_labels
 from backend.preferences.tables import LabelRow, PairRow
 from trainer.artifacts import RunFolder, is_complete, new_folder, write_jsonl
 from trainer.spec import Message, Pair
 
 
 def freeze_labels(platform: Platform) -> DatasetRow | None:
-    """Write the labels that prefer one answer into `datasets/labels-<hash>`; none when there are no such labels.
+    """Write the pairs that people compared into `datasets/labels-<hash>`; none when there are no such labels.
 
-    Of one person's labels of a pair the latest counts; ties, skips and "both bad" say nothing about which is better.
+    Of one person's labels of a pair the latest counts, each person's as one vote: a tie is half a vote for each side.
+    Skips and "both bad" compare nothing, hidden repeats measure the person, and a withdrawn pair is not to be used.
     """
-    pairs = _preferred(platform)
+    pairs = compared_pairs(platform)
     if not pairs:
         return None
     content = "".join(pair.model_dump_json() + "\n" for pair in pairs)
@@ -30,30 +30,44 @@ def freeze_labels(platform: Platform) -> DatasetRow | None:
             write_jsonl(folder / "pairs.jsonl", pairs)
     row = {"id": name, "kind": "labels", "folder": str(run.path), "rows": len(pairs), "created": time.time()}
     with platform.database.write() as session:
-        upsert(session, DatasetRow.__table__, [row], update=False)
+        upsert(session, DatasetRow.__table__, [row | {"about": {}}], update=False)
     return DatasetRow(**row)
 
 
-def _preferred(platform: Platform) -> Sequence[Pair]:
-    latest = select(func.max(LabelRow.id)).group_by(LabelRow.pair_id, LabelRow.user_id)
+def compared_pairs(platform: Platform) -> list[Pair]:
     query = (
-        select(LabelRow, PairRow)
+        latest_labels()
+        .add_columns(PairRow)
         .join(PairRow)
-        .where(LabelRow.id.in_(latest), LabelRow.choice.in_(("left", "right")))
+        .where(LabelRow.choice.in_(("left", "right", "tie")), PairRow.withdrawn.is_(False))
         .order_by(LabelRow.pair_id, LabelRow.user_id)
     )
+    votes: dict[str, list[LabelRow]] = {}
+    pairs: dict[str, PairRow] = {}
     with platform.database.read() as session:
-        return [_as_pair(label, pair) for label, pair in session.execute(query).all()]
+        for label, pair in session.execute(query).all():
+            pairs[pair.id] = pair
+            votes.setdefault(pair.id, []).append(label)
+    return [_as_pair(pair, votes[pair.id]) for pair in pairs.values()]
 
 
-def _as_pair(label: LabelRow, pair: PairRow) -> Pair:
-    a_chosen = (label.choice == "left") == (label.position == "ab")
-    chosen, rejected = (pair.a, pair.b) if a_chosen else (pair.b, pair.a)
+def vote_for_a(label: LabelRow) -> float:
+    """1 for the first answer, 0 for the second, a half for neither."""
+    if label.choice == "tie":
+        return 0.5
+    return float((label.choice == "left") == (label.position == "ab"))
+
+
+def _as_pair(pair: PairRow, labels: Sequence[LabelRow]) -> Pair:
+    share = sum(map(vote_for_a, labels)) / len(labels)
+    chosen, rejected = (pair.a, pair.b) if share >= 0.5 else (pair.b, pair.a)
+    said = [{"user": label.user_id, "label": label.id, "a": vote_for_a(label)} for label in labels]
     return Pair(
-        id=f"{pair.id}-{label.user_id}",
+        id=pair.id,
         prompt=tuple(Message.model_validate(message) for message in pair.prompt),
         chosen=chosen,
         rejected=rejected,
         origin="label",
-        meta={"pair": pair.id, "user": label.user_id, "label": label.id, "pair_origin": pair.origin},
+        preference=max(share, 1 - share),
+        meta={"votes": said, "pair_origin": pair.origin},
     )

@@ -1,171 +1,220 @@
-"""Pairs to label, who looks at which, and the labels given."""
+"""Who looks at which pair, and the labels given."""
 
-import hashlib
-import json
 import secrets
 import time
-from collections.abc import Iterable
-from itertools import islice
 from typing import Any
 
-from pydantic import ValidationError
-from sqlalchemy import ColumnElement, delete, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, delete, exists, func, select
+from sqlalchemy.orm import Session, aliased
 
 from backend.db import upsert
-from backend.errors import Conflict, Invalid, NotFound
-from backend.jobs.service import get_job
-from backend.jobs.tables import JobRow
+from backend.errors import Conflict, NotFound
 from backend.platform import Platform
-from backend.preferences.schemas import Imported, LabelSummary, NewLabel, NewPair, NextPair
+from backend.preferences.schemas import LabelSummary, NewLabel, NextPair, OwnLabel
 from backend.preferences.tables import LabelRow, PairLeaseRow, PairRow, Position
+from backend.settings import Settings
 from backend.users.tables import UserRow
-from trainer.artifacts import RunFolder, read_jsonl
-from trainer.spec import Message, Pair, explain
+from trainer.spec import Message
 
 LEASE_SECONDS = 600.0
+REPEAT_AFTER = 10  # labels between a pair and its hidden repeat, at least
+SWAPPED: dict[Position, Position] = {"ab": "ba", "ba": "ab"}
 
 
-def pair_values(pair: NewPair) -> dict[str, Any]:
-    """A row's columns; the id is a hash of what is to be judged."""
-    prompt = [message.model_dump() for message in pair.prompt]
-    digest = hashlib.sha256(json.dumps([prompt, pair.a, pair.b]).encode()).hexdigest()[:16]
-    return {"id": digest, "prompt": prompt, "a": pair.a, "b": pair.b, "origin": pair.origin, "created": time.time()}
+def latest_labels(*where: ColumnElement[bool]) -> Select[LabelRow]:
+    """Of each person and pair what was said last, hidden repeats aside; also where that was to undo.
 
-
-def add_pair(platform: Platform, pair: NewPair) -> PairRow:
-    """Queue one pair; the same pair again gives the row that is there."""
-    values = pair_values(pair)
-    with platform.database.write() as session:
-        upsert(session, PairRow.__table__, [values], update=False)
-        return session.get_one(PairRow, values["id"])
-
-
-def add_pairs(platform: Platform, pairs: Iterable[Pair]) -> Imported:
-    """Queue pairs; the order on the screen is drawn anew for each person, so `chosen` as `a` gives nothing away."""
-    new = (NewPair(prompt=pair.prompt, a=pair.chosen, b=pair.rejected, origin=pair.origin) for pair in pairs)
-    rows = list(map(pair_values, new))
-    count = select(func.count()).select_from(PairRow)
-    with platform.database.write() as session:
-        before = session.scalar(count) or 0
-        upsert(session, PairRow.__table__, rows, update=False)
-        imported = (session.scalar(count) or 0) - before
-    return Imported(imported=imported, known=len(rows) - imported)
-
-
-def parse_pairs(text: str) -> list[Pair]:
-    """Raises: Invalid: naming the line and what is wrong with it."""
-    pairs = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            try:
-                pairs.append(Pair.model_validate_json(line))
-            except ValidationError as error:
-                raise Invalid(f"line {number}: {explain(error)}; nothing was imported") from error
-    if not pairs:
-        raise Invalid("the file holds no pairs; send one JSON object a line with id, prompt, chosen, rejected, origin")
-    return pairs
-
-
-def pairs_of_job(platform: Platform, job_id: str, limit: int) -> list[Pair]:
-    """Candidate pairs that a reward job left.
-
-    Raises:
-        NotFound: there is no such job.
-        Invalid: it left no pairs.
+    `where` narrows down the people or the pairs.
     """
-    row: JobRow = get_job(platform, job_id)
-    try:
-        folder = RunFolder(row.run_folder).artifact("pairs")
-    except ValueError as error:
-        raise Invalid(
-            f"job '{row.name}' ({row.kind}, {row.state}) left no pairs; name a reward job that ended"
-        ) from error
-    return list(islice(read_jsonl(folder / "pairs.jsonl", Pair), limit))
+    said = select(func.max(LabelRow.id)).where(LabelRow.repeat.is_(False), *where)
+    return select(LabelRow).where(LabelRow.id.in_(said.group_by(LabelRow.pair_id, LabelRow.user_id)))
 
 
-def _unlabelled(user: UserRow) -> ColumnElement[bool]:
-    return PairRow.id.not_in(select(LabelRow.pair_id).where(LabelRow.user_id == user.id))
+def _judged_by(user: UserRow) -> ColumnElement[bool]:
+    """Whether the user's last word on the pair is a label."""
+    label, later = aliased(LabelRow), aliased(LabelRow)
+    mine = (label.pair_id == PairRow.id, label.user_id == user.id, label.repeat.is_(False), label.choice != "undo")
+    replaced = exists().where(
+        later.pair_id == label.pair_id, later.user_id == user.id, later.repeat.is_(False), later.id > label.id
+    )
+    return exists().where(*mine, ~replaced)
 
 
 def next_pair(platform: Platform, user: UserRow) -> NextPair | None:
     """A pair this user has not labelled, theirs for ten minutes; the same one again until they label it."""
     now = time.time()
     with platform.database.write() as session:
-        lease = session.scalar(
-            select(PairLeaseRow)
-            .join(PairRow)
-            .where(PairLeaseRow.user_id == user.id, PairLeaseRow.until > now, _unlabelled(user))
-        ) or _take(session, user, now)
+        lease = _held(session, user, now) or _repeat(session, user, platform.settings, now) or _take(session, user, now)
         if lease is None:
             return None
         pair = session.get_one(PairRow, lease.pair_id)
-        remaining = session.scalar(select(func.count()).select_from(PairRow).where(_unlabelled(user))) or 0
-    left, right = (pair.a, pair.b) if lease.position == "ab" else (pair.b, pair.a)
+        remaining = _remaining(session, user)
+    return _shown(pair, lease.position, remaining)
+
+
+def _shown(pair: PairRow, position: Position, remaining: int) -> NextPair:
+    left, right = (pair.a, pair.b) if position == "ab" else (pair.b, pair.a)
     prompt = [Message.model_validate(message) for message in pair.prompt]
-    return NextPair(
-        id=pair.id, prompt=prompt, left=left, right=right, position=lease.position, remaining=remaining
-    )  # fmt: skip
+    return NextPair(id=pair.id, prompt=prompt, left=left, right=right, position=position, remaining=remaining)
+
+
+def _held(session: Session, user: UserRow, now: float) -> PairLeaseRow | None:
+    return session.scalar(
+        select(PairLeaseRow)
+        .join(PairRow)
+        .where(PairLeaseRow.user_id == user.id, PairLeaseRow.until > now, PairRow.withdrawn.is_(False))
+    )
 
 
 def _take(session: Session, user: UserRow, now: float) -> PairLeaseRow | None:
-    taken = select(PairLeaseRow.pair_id).where(PairLeaseRow.until > now, PairLeaseRow.user_id != user.id)
+    """The head of the queue that nobody else holds."""
+    held = exists().where(PairLeaseRow.pair_id == PairRow.id, PairLeaseRow.until > now, PairLeaseRow.user_id != user.id)
     # SKIP LOCKED (SQLite has one writer and needs none): two people who ask at once get different pairs.
     query = (
         select(PairRow)
-        .where(_unlabelled(user), PairRow.id.not_in(taken))
-        .order_by(PairRow.created, PairRow.id)
+        .where(PairRow.open.is_(True), ~_judged_by(user), ~held)
+        .order_by(PairRow.rank, PairRow.created, PairRow.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )
     pair = session.scalar(query)
-    if pair is None:
+    return None if pair is None else _lease(session, pair.id, user, "ab" if secrets.randbelow(2) else "ba", now)
+
+
+def _repeat(session: Session, user: UserRow, settings: Settings, now: float) -> PairLeaseRow | None:
+    """Every now and then, a pair this user judged a while ago, unknown to them; every other one the other way round."""
+    mine = select(func.count()).select_from(LabelRow).where(LabelRow.user_id == user.id)
+    given = session.scalar(mine.where(LabelRow.repeat.is_(False), LabelRow.choice.not_in(("skip", "undo")))) or 0
+    repeated = session.scalar(mine.where(LabelRow.repeat.is_(True))) or 0
+    if repeated >= int(given * settings.label_repeats):
         return None
-    position: Position = "ab" if secrets.randbelow(2) else "ba"
-    lease = PairLeaseRow(pair_id=pair.id, user_id=user.id, position=position, until=now + LEASE_SECONDS)
-    row = {"pair_id": pair.id, "user_id": user.id, "position": position, "until": lease.until}
+    again, held = aliased(LabelRow), exists().where(PairLeaseRow.pair_id == LabelRow.pair_id, PairLeaseRow.until > now)
+    seen = exists().where(again.pair_id == LabelRow.pair_id, again.user_id == user.id, again.repeat.is_(True))
+    query = (
+        latest_labels(LabelRow.user_id == user.id)
+        .join(PairRow)
+        .where(LabelRow.choice.not_in(("skip", "undo")), ~seen, ~held, PairRow.withdrawn.is_(False))
+        .order_by(LabelRow.id)
+        .limit(1)
+    )
+    old = session.scalar(query)
+    if old is None or (session.scalar(mine.where(LabelRow.id > old.id)) or 0) < REPEAT_AFTER:
+        return None
+    position = SWAPPED[old.position] if repeated % 2 == 0 else old.position
+    return _lease(session, old.pair_id, user, position, now, repeat=True)
+
+
+def _lease(
+    session: Session, pair_id: str, user: UserRow, position: Position, now: float, repeat: bool = False
+) -> PairLeaseRow:
+    row = {
+        "pair_id": pair_id, "user_id": user.id, "position": position, "repeat": repeat, "until": now + LEASE_SECONDS,
+    }  # fmt: skip
     upsert(session, PairLeaseRow.__table__, [row], update=True)
-    return lease
+    return PairLeaseRow(**row)
 
 
 def add_label(platform: Platform, user: UserRow, label: NewLabel) -> LabelRow:
     """Append a judgement.
 
     Raises:
-        NotFound: there is no such pair.
+        NotFound: there is no such pair, or it was withdrawn.
         Conflict: the answers were shown in the other order.
     """
-    row = LabelRow(
-        pair_id=label.pair, user_id=user.id, position=label.position, choice=label.choice,
-        seconds=label.seconds, note=label.note, created=time.time(),
-    )  # fmt: skip
     with platform.database.write() as session:
-        if session.get(PairRow, label.pair) is None:
-            raise NotFound(f"there is no pair '{label.pair}'; GET /pairs/next gives one")
+        pair = session.get(PairRow, label.pair)
+        if pair is None or pair.withdrawn:
+            fate = "was withdrawn" if pair else "does not exist"
+            raise NotFound(f"pair '{label.pair}' {fate}: the label was not kept; GET /pairs/next gives another one")
         lease = session.get(PairLeaseRow, label.pair)
         mine = lease is not None and lease.user_id == user.id
         if lease is not None and mine and lease.position != label.position:
             raise Conflict(
                 f"the pair was shown as '{lease.position}', the label says '{label.position}'; load it again"
             )
-        session.add(row)
-        session.execute(delete(PairLeaseRow).where(PairLeaseRow.pair_id == label.pair, PairLeaseRow.user_id == user.id))
+        row = LabelRow(
+            pair_id=label.pair, user_id=user.id, position=label.position, choice=label.choice, seconds=label.seconds,
+            note=label.note, reasons=list(label.reasons), repeat=bool(lease and mine and lease.repeat),
+            created=time.time(),
+        )  # fmt: skip
+        _append(session, user, pair, row)
     return row
 
 
-def summary(platform: Platform, user: UserRow) -> LabelSummary:
-    """How far labelling is. One pair may be judged again, so what was judged is counted in pairs."""
-    labels, pairs = func.count(), func.count(LabelRow.pair_id.distinct())
+def undo(platform: Platform, user: UserRow) -> NextPair | None:
+    """Take back this user's newest label and show its pair again; nothing where there is none to take back."""
+    now = time.time()
+    with platform.database.write() as session:
+        newest = latest_labels(LabelRow.user_id == user.id).where(LabelRow.choice != "undo")
+        row = session.scalar(newest.order_by(LabelRow.id.desc()).limit(1))
+        if row is None:
+            return None
+        pair = session.get_one(PairRow, row.pair_id)
+        taken_back = LabelRow(
+            pair_id=pair.id, user_id=user.id, position=row.position, choice="undo", seconds=0, note="", reasons=[],
+            created=now,
+        )  # fmt: skip
+        _append(session, user, pair, taken_back)
+        session.execute(delete(PairLeaseRow).where(PairLeaseRow.user_id == user.id))
+        _lease(session, pair.id, user, row.position, now)
+        return _shown(pair, row.position, _remaining(session, user))
 
-    def count(session: Session, what: ColumnElement[int], *where: ColumnElement[bool]) -> int:
-        return session.scalar(select(what).select_from(LabelRow).where(*where)) or 0
 
+def _append(session: Session, user: UserRow, pair: PairRow, row: LabelRow) -> None:
+    """The row, and what follows from it: the lease ends, and the pair is open while people are wanted."""
+    session.add(row)
+    session.flush()
+    session.execute(delete(PairLeaseRow).where(PairLeaseRow.pair_id == pair.id, PairLeaseRow.user_id == user.id))
+    said = latest_labels(LabelRow.pair_id == pair.id).subquery()
+    counted = select(func.count()).select_from(said).where(said.c.choice.not_in(("skip", "undo")))
+    pair.judged = session.scalar(counted) or 0
+    pair.open = pair.judged < pair.wanted and not pair.withdrawn
+
+
+def own_labels(platform: Platform, user: UserRow, limit: int) -> list[OwnLabel]:
+    """This user's newest labels with what they saw."""
+    newest = latest_labels(LabelRow.user_id == user.id).where(LabelRow.choice != "undo")
     with platform.database.read() as session:
-        left, right = (count(session, labels, LabelRow.choice == side) for side in ("left", "right"))
+        rows = list(session.scalars(newest.order_by(LabelRow.id.desc()).limit(limit)))
+        wanted = select(PairRow).where(PairRow.id.in_([row.pair_id for row in rows]))
+        pairs = {pair.id: pair for pair in session.scalars(wanted)}
+    return [_own(row, _shown(pairs[row.pair_id], row.position, 0)) for row in rows]
+
+
+def _own(row: LabelRow, shown: NextPair) -> OwnLabel:
+    seen = {"prompt": shown.prompt, "left": shown.left, "right": shown.right}
+    return OwnLabel.model_validate(label_fields(row) | seen)
+
+
+def label_fields(row: LabelRow) -> dict[str, Any]:
+    """What a label says, for those who gave it: not whether it was a repeat."""
+    return {
+        "id": row.id, "pair": row.pair_id, "position": row.position, "choice": row.choice, "seconds": row.seconds,
+        "note": row.note, "reasons": row.reasons, "created": row.created,
+    }  # fmt: skip
+
+
+def _remaining(session: Session, user: UserRow) -> int:
+    """Open pairs that this user has not judged: all open ones but those they did."""
+    everything = select(func.count()).select_from(PairRow).where(PairRow.open.is_(True))
+    seen = select(LabelRow.pair_id).where(LabelRow.user_id == user.id)
+    judged = everything.where(PairRow.id.in_(seen), _judged_by(user))
+    return (session.scalar(everything) or 0) - (session.scalar(judged) or 0)
+
+
+def summary(platform: Platform, user: UserRow) -> LabelSummary:
+    """How far labelling is. One pair may be judged by several, so what was judged is counted in pairs."""
+    said = latest_labels().where(LabelRow.choice != "undo").subquery()
+    with platform.database.read() as session:
+        left, right = (
+            session.scalar(select(func.count()).select_from(said).where(said.c.choice == side)) or 0
+            for side in ("left", "right")
+        )
+        pairs = func.count(said.c.pair_id.distinct())
         return LabelSummary(
-            pairs=session.scalar(select(func.count()).select_from(PairRow)) or 0,
-            labelled=count(session, pairs),
-            remaining=session.scalar(select(func.count()).select_from(PairRow).where(_unlabelled(user))) or 0,
-            mine=count(session, pairs, LabelRow.user_id == user.id),
+            pairs=session.scalar(select(func.count()).select_from(PairRow).where(PairRow.withdrawn.is_(False))) or 0,
+            labelled=session.scalar(select(pairs)) or 0,
+            remaining=_remaining(session, user),
+            mine=session.scalar(select(pairs).where(said.c.user_id == user.id)) or 0,
             left_share=left / (left + right) if left + right else None,
         )

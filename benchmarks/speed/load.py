@@ -10,6 +10,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+PROMPT_TOKENS, NEW_TOKENS = 128, 64
+CLIENTS = {1: 6, 8: 32, 32: 96}  # at once -> requests
+
 
 @dataclass(frozen=True)
 class Endpoint:

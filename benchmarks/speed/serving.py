@@ -1,4 +1,4 @@
-"""python -m benchmarks.speed.serving: output tokens/s over HTTP beside llama.cpp's server and vLLM, on this machine.
+"""python -m benchmarks.speed.serving: output tokens/s over HTTP beside llama.cpp's server, vLLM and transformers.
 
 All serve the same random weights of the preset `micro`, greedily, 128 tokens in and 64 out. In each round every engine
 is started, warmed up and loaded with 1, 8 and 32 clients, one engine after the other; what counts is the ratio to the
@@ -30,7 +30,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.machine import commit, hardware, today
-from benchmarks.speed.load import Endpoint, Load, put_load
+from benchmarks.speed.load import CLIENTS, NEW_TOKENS, PROMPT_TOKENS, Endpoint, Load, put_load
 from serving.export.gguf import write_gguf
 from serving.export.hugging_face import read_weights, write_export
 from trainer.artifacts import new_folder, write_atomic
@@ -41,13 +41,13 @@ from trainer.model.transformer import Transformer
 from trainer.spec import GgufNumbers
 
 RESULTS = Path(__file__).parent.parent / "results" / "serving.json"
-PROMPT_TOKENS, NEW_TOKENS = 128, 64
-CLIENTS = {1: 6, 8: 32, 32: 96}  # at once -> requests
 MODEL, KEY = "micro", "benchmark"
 START_SECONDS = 300
 OURS = {"octavo bf16": "bfloat16", "octavo int8": "int8"}
-PEERS = ("llama.cpp bf16", "vllm bf16")
+TRANSFORMERS = "transformers bf16"
+PEERS = ("llama.cpp bf16", "vllm bf16", TRANSFORMERS)
 BARS = {"octavo bf16": {1: 1.5, 8: 1.2, 32: 1.3}, "octavo int8": {1: 2.0, 8: 2.0, 32: 2.0}}
+BATCHING_BAR = 4.0  # 32 at once over one at a time
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,9 @@ def running(engine: Engine, port: int, log: Path) -> Iterator[Endpoint]:
     try:
         deadline = time.monotonic() + START_SECONDS
         while not _answers(f"http://127.0.0.1:{port}{engine.ready}"):
+            refused = engine.name in OURS and _refusal(f"http://127.0.0.1:{port}/deployments")
+            if refused:
+                raise RuntimeError(f"{engine.name} refused the weights: {refused}")
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{engine.name} did not start; its last words:\n{log.read_text()[-2000:]}")
             time.sleep(0.2)
@@ -163,6 +166,16 @@ def _answers(url: str) -> bool:
         return False
 
 
+def _refusal(url: str) -> str | None:
+    """Why our server does not load what it was given; nothing while it may yet."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {KEY}"})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return next((str(row["error"]) for row in json.load(answer) if row["state"] == "failed"), None)
+    except OSError:
+        return None
+
+
 def prompts(generator: random.Random, count: int) -> list[list[int]]:
     """All different, so that no engine can reuse what it computed for another."""
     return [[generator.randrange(300, preset(MODEL).vocab_size) for _ in range(PROMPT_TOKENS)] for _ in range(count)]
@@ -176,6 +189,13 @@ def measure(endpoint: Endpoint, generator: random.Random) -> dict[int, Load]:
         put_load(endpoint, prompts(generator, clients), clients, NEW_TOKENS // 4)
         found[clients] = put_load(endpoint, prompts(generator, requests), clients, NEW_TOKENS)
     return found
+
+
+def measure_transformers(export: Path) -> dict[int, Load]:
+    """In a process of its own, whose environment has transformers: the tests' has."""
+    command = [sys.executable, "-m", "benchmarks.speed.generate", str(export)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return {int(clients): Load(**load) for clients, load in json.loads(output.splitlines()[-1]).items()}
 
 
 def ratios(timings: list[Timing], ours: str, clients: int) -> list[float]:
@@ -201,19 +221,29 @@ def report(timings: list[Timing]) -> list[str]:
     for ours, bars in BARS.items():
         for clients, bar in bars.items():
             if found := ratios(timings, ours, clients):
-                each = ", ".join(f"{ratio:.2f}" for ratio in found)
-                met = "met" if statistics.median(found) >= bar else "not met"
-                lines.append(
-                    f"{ours}, {clients} at once: {statistics.median(found):.2f} times the best bf16 peer ({each}); "
-                    f"bar {bar}: {met}"
-                )
+                lines.append(f"{ours}, {clients} at once over the best bf16 peer: {_judged(found, bar)}")
+        lines.append(f"{ours}, 32 at once over one at a time: {_judged(batching(timings, ours), BATCHING_BAR)}")
     return lines
+
+
+def batching(timings: list[Timing], engine: str) -> list[float]:
+    """Tokens/s with 32 clients over that with one, round by round."""
+    one, many = (
+        [t.load.tokens_per_second for t in timings if (t.engine, t.clients) == (engine, clients)] for clients in (1, 32)
+    )
+    return [m / o for m, o in zip(many, one, strict=True)]
+
+
+def _judged(found: list[float], bar: float) -> str:
+    each, median = ", ".join(f"{ratio:.2f}" for ratio in found), statistics.median(found)
+    return f"{median:.2f} times ({each}); bar {bar}: {'met' if median >= bar else 'not met'}"
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.serving")
     parser.add_argument("--llama", help="llama.cpp's llama-server")
     parser.add_argument("--vllm", help="python of an environment with vLLM")
+    parser.add_argument("--transformers", action="store_true", help="its generate too; it must be installed here")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parsed = parser.parse_args(arguments)
@@ -223,15 +253,15 @@ def main(arguments: list[str] | None = None) -> int:
     timings: list[Timing] = []
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
-        arms = list(engines(parsed, folder, make_export(folder), port))
+        export = make_export(folder)
+        arms = list(engines(parsed, folder, export, port))
         for number in range(parsed.rounds):
             generator = random.Random(number)
             for engine in arms:
                 with running(engine, port, folder / "log.txt") as endpoint:
-                    found = measure(endpoint, generator)
-                timings += [Timing(engine.name, clients, load) for clients, load in found.items()]
-                shown = ", ".join(f"{clients}: {load.tokens_per_second:.0f}" for clients, load in found.items())
-                print(f"round {number + 1}, {engine.name}: {shown} tokens/s", file=sys.stderr, flush=True)
+                    timings += _noted(number, engine.name, measure(endpoint, generator))
+            if parsed.transformers:
+                timings += _noted(number, TRANSFORMERS, measure_transformers(export))
     print("\n".join(report(timings)))
     described = {
         "date": today(), "hardware": hardware(), "commit": commit(Path(__file__).parent),
@@ -240,6 +270,12 @@ def main(arguments: list[str] | None = None) -> int:
     write_atomic(parsed.results, json.dumps(described, indent=1) + "\n")
     print(f"kept in {parsed.results}")
     return 0
+
+
+def _noted(number: int, engine: str, found: dict[int, Load]) -> list[Timing]:
+    shown = ", ".join(f"{clients}: {load.tokens_per_second:.0f}" for clients, load in found.items())
+    print(f"round {number + 1}, {engine}: {shown} tokens/s", file=sys.stderr, flush=True)
+    return [Timing(engine, clients, load) for clients, load in found.items()]
 
 
 def free_port() -> int:

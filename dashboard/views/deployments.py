@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 import streamlit as st
 
 from dashboard import formats
+from dashboard.live import WINDOW_S, pace, remembered
 from dashboard.login import client
-from dashboard.schemas import Change, Deployment, Gate, Job, Latency, LiveVersion, Version
+from dashboard.schemas import Change, Deployment, Gate, Job, Latency, Live, LiveVersion, Version
 from dashboard.ui import REFRESH_S, badge, errors_shown, flash
 
 ACTIONS = {
@@ -133,31 +134,37 @@ def latency_text(latency: Latency) -> str:
     return f"{median}, p99 {high}" if sum(latency.counts) else "–"
 
 
-def live_row(version: LiveVersion, names: Names) -> dict[str, str | int]:
+def live_row(looks: Sequence[Live], version: LiveVersion, names: Names) -> dict[str, str | int]:
+    now = pace(looks, version)
     return {
         "Model": version.model_name,
         "Version": names.get(version.version, version.version[:8]),
         "Running": version.running,
         "Waiting": version.waiting,
+        "Requests/s": formats.number(now.requests_per_second),
+        "Tokens/s": formats.number(now.tokens_per_second),
+        "First token": latency_text(now.first_token),
+        "Between tokens": latency_text(now.inter_token),
         "Requests": version.requests,
         "Failed": version.failed,
         "Tokens in": version.prompt_tokens,
         "Tokens out": version.completion_tokens,
-        "First token": latency_text(version.first_token),
-        "Between tokens": latency_text(version.inter_token),
     }
 
 
 @st.fragment(run_every=REFRESH_S)
 def live(names: Names) -> None:
     with errors_shown():
-        rows = [live_row(version, names) for version in client().live().versions]
+        looks = remembered(st.session_state.get("live", []), client().live())
+        st.session_state["live"] = looks
+        rows = [live_row(looks, version, names) for version in looks[-1].versions]
         if not rows:
             st.caption("No model is in memory.")
             return
         st.dataframe(rows, hide_index=True, height="content")
         st.caption(
-            "Counted since serving started. Times are the median and the 99th percentile, interpolated in a histogram."
+            f"Rates and times are of the last {WINDOW_S:.0f} seconds that this page was open, times as median and 99th "
+            "percentile, interpolated in a histogram; requests and tokens are counted since serving started."
         )
 
 

@@ -8,7 +8,8 @@ from dashboard import formats
 from dashboard.login import client
 from dashboard.schemas import Pipeline
 from dashboard.ui import REFRESH_S, badge, errors_shown, flash
-from trainer.spec import ImportSpec, Recipe, TrainingBase
+from dashboard.uploads import choose_uploads
+from trainer.spec import CleanSpec, ImportSpec, Recipe, TrainingBase
 
 PAGE_SIZE = 12
 
@@ -28,7 +29,7 @@ def start_form() -> None:
     jobs_table(recipe)
     # Enter in a number field only ends the typing: what it would start may take days.
     with st.form("start", border=False, enter_to_submit=False):
-        wanted = source_inputs(recipe) | steps_inputs(recipe)
+        wanted = together(source_inputs(recipe), upload_inputs(recipe), problem_inputs(recipe), steps_inputs(recipe))
         reuse = st.toggle(
             "Reuse unchanged jobs",
             value=True,
@@ -69,6 +70,37 @@ def source_inputs(recipe: Recipe) -> Fields:
         for job in recipe.jobs
         if isinstance(job, ImportSpec)
     }
+
+
+def upload_inputs(recipe: Recipe) -> Fields:
+    """For each job that cleans: which uploaded files it reads too."""
+    return {
+        job.name: {"uploads": tuple(choose_uploads(f"{recipe.name}-{job.name}-uploads"))}
+        for job in recipe.jobs
+        if isinstance(job, CleanSpec)
+    }
+
+
+def problem_inputs(recipe: Recipe) -> Fields:
+    """One choice for all jobs that read problems: those the recipe makes, or ones that people reviewed."""
+    readers = [job for job in recipe.jobs if "problems" in job.inputs]
+    reviewed = {dataset.id: dataset for dataset in client().datasets() if dataset.kind == "reviewed"}
+    if not readers or not reviewed:
+        return {}
+    chosen = st.selectbox(
+        "Problems", list(reviewed), index=None, placeholder="as the recipe makes them", key=f"{recipe.name}-problems",
+        format_func=lambda id: f"{id} · {formats.number(reviewed[id].rows)} problems",
+    )  # fmt: skip
+    return {job.name: {"inputs": job.inputs | {"problems": f"dataset:{chosen}"}} for job in readers} if chosen else {}
+
+
+def together(*parts: Fields) -> Fields:
+    """The fields of every part, job by job."""
+    merged: Fields = {}
+    for part in parts:
+        for name, fields in part.items():
+            merged.setdefault(name, {}).update(fields)
+    return merged
 
 
 def steps_inputs(recipe: Recipe) -> Fields:

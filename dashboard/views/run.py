@@ -9,9 +9,10 @@ from dashboard.artifacts import artifact_section
 from dashboard.charts import curve_grid
 from dashboard.client import ClientError
 from dashboard.curves import Curves
+from dashboard.data_sections import charts, drops
 from dashboard.login import client
 from dashboard.results import anything, show_result
-from dashboard.schemas import Job
+from dashboard.schemas import DATA_KINDS, Job
 from dashboard.ui import REFRESH_S, badge, elapsed, errors_shown, flash, heading, progress_text
 
 SECTIONS = ["Curves", "Result", "Log", "Artifacts", "Spec"]
@@ -133,11 +134,24 @@ def spec_section(job: Job) -> None:
         st.caption(f"Run folder: {job.run_folder}")
 
 
+def result_section(job: Job) -> None:
+    result = client().result(job.id) if job.state == "succeeded" else {}
+    if job.kind in DATA_KINDS and result:
+        st.page_link(
+            "views/datasets.py", label="Look into the data", icon=":material/dataset:", query_params={"id": job.id}
+        )
+    if job.kind == "clean" and result:
+        drops(result)
+        charts(result)
+    else:
+        show_result(job.kind, result)
+
+
 def section(name: str, job: Job, other: Job | None) -> None:
     if name == "Curves":
         curves_section(job, other)
     elif name == "Result":
-        show_result(job.kind, client().result(job.id) if job.state == "succeeded" else {})
+        result_section(job)
     elif name == "Log":
         log_section(job)
     elif name == "Artifacts":

@@ -20,7 +20,7 @@ from backend.deployments import service, usage
 from backend.deployments.deploy import deploy
 from backend.deployments.publish import publish
 from backend.deployments.schemas import DeploymentSchema, NewDeployment
-from backend.errors import Conflict, Invalid, NotFound
+from backend.errors import Conflict, Invalid, NotFound, Unavailable
 from backend.jobs.tables import JobRow
 from backend.platform import Platform
 from backend.settings import Settings
@@ -175,7 +175,7 @@ def test_without_serving_the_deployment_is_unreachable_and_says_where(platform: 
     found = create(platform, "one")
     assert (found.state, found.answers) == ("unreachable", False)
     assert platform.settings.serving_url in str(found.error)
-    with pytest.raises(Conflict, match="does not answer"):
+    with pytest.raises(Unavailable, match="does not answer"):
         service.live(platform)
     service.remove(platform, "octavo", "ann")
     assert service.list_deployments(platform) == []

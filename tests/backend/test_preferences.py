@@ -3,6 +3,7 @@
 import itertools
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,20 @@ from backend.errors import Conflict, Invalid
 from backend.jobs.binding import bind
 from backend.jobs.tables import JobRow
 from backend.platform import Platform
+from backend.preferences import pairs as queue
 from backend.preferences import service
 from backend.preferences.freeze import freeze_labels
 from backend.preferences.schemas import NewLabel, NewPair, NextPair
 from backend.users.tables import UserRow
 from trainer.artifacts import Run, RunFolder, folder_hashes, new_folder, read_jsonl, write_jsonl
 from trainer.spec import Message, Pair
+
+
+@pytest.fixture
+def platform(platform: Platform) -> Platform:
+    """Every pair is for two people, and nobody is asked twice; what the defaults do has tests of its own."""
+    changes = {"label_overlap": 1.0, "label_repeats": 0.0}
+    return replace(platform, settings=platform.settings.model_copy(update=changes))
 
 
 @pytest.fixture
@@ -54,7 +63,7 @@ def test_two_people_see_different_pairs_and_each_the_same_until_they_judge(
 ) -> None:
     ann, ben = people
     for number in range(2):
-        service.add_pair(platform, pair(number))
+        queue.add_pair(platform, pair(number))
     first, other = service.next_pair(platform, ann), service.next_pair(platform, ben)
     assert first is not None
     assert other is not None
@@ -70,7 +79,7 @@ def test_two_people_see_different_pairs_and_each_the_same_until_they_judge(
 
 def test_positions_are_drawn_and_a_wrong_one_is_refused(platform: Platform, people: list[UserRow]) -> None:
     for number in range(40):
-        service.add_pair(platform, pair(number))
+        queue.add_pair(platform, pair(number))
     seen = [prefer_good(platform, people[0]).position for _ in range(40)]
     # Of 40 fair draws all alike happen once in 5e11.
     assert set(seen) == {"ab", "ba"}
@@ -87,29 +96,29 @@ def test_positions_are_drawn_and_a_wrong_one_is_refused(platform: Platform, peop
 def test_only_the_latest_preference_of_each_person_is_frozen(platform: Platform, people: list[UserRow]) -> None:
     ann, ben = people
     for number in range(5):
-        service.add_pair(platform, pair(number))
+        queue.add_pair(platform, pair(number))
     assert freeze_labels(platform) is None
     prefer_good(platform, ann)
     for choice in ("tie", "both_bad", "skip"):
         shown = service.next_pair(platform, ann)
         assert shown is not None
         judge(platform, ann, shown, choice)
-    assert [(found.chosen[:4], found.rejected[:3], found.origin) for found in frozen(platform)] == [
-        ("good", "bad", "label")
-    ]
+    assert sorted((found.preference, found.origin) for found in frozen(platform)) == [(0.5, "label"), (1.0, "label")]
+    [preferred] = [found for found in frozen(platform) if found.preference == 1]
+    assert (preferred.chosen[:4], preferred.rejected[:3]) == ("good", "bad")
     prefer_good(platform, ben)
-    assert len(frozen(platform)) == 2
-    changed = frozen(platform)[0]
-    user = ann if changed.meta["user"] == ann.id else ben
-    judged = service.summary(platform, user).mine
-    service.add_label(platform, user, NewLabel(pair=changed.meta["pair"], position="ab", choice="right"))
-    assert service.summary(platform, user).mine == judged
-    assert sorted(found.chosen[:3] for found in frozen(platform)) == ["bad", "goo"]
+    [both] = [found for found in frozen(platform) if found.preference == 1]
+    assert (both.id, [vote["a"] for vote in both.meta["votes"]]) == (preferred.id, [1, 1])
+    judged = service.summary(platform, ann).mine
+    service.add_label(platform, ann, NewLabel(pair=both.id, position="ab", choice="right"))
+    assert service.summary(platform, ann).mine == judged
+    [split] = [found for found in frozen(platform) if found.id == both.id]
+    assert split.preference == 0.5, "one vote for each answer"
 
 
 def test_a_frozen_dataset_never_changes(platform: Platform, people: list[UserRow]) -> None:
     for number in range(2):
-        service.add_pair(platform, pair(number))
+        queue.add_pair(platform, pair(number))
     prefer_good(platform, people[0])
     first, same = freeze_labels(platform), freeze_labels(platform)
     assert first is not None
@@ -128,7 +137,7 @@ def test_a_dpo_job_gets_the_labels_and_another_key_with_them(
 ) -> None:
     spec = {"kind": "dpo", "name": "dpo", "inputs": {"checkpoint": "sft", "pairs": "reward"}, "steps": 1}
     row = JobRow(id="x", name="dpo", kind="dpo", spec=spec | {"optimizer": {"lr": 0.1}}, sources={}, run_folder="")
-    service.add_pair(platform, pair(1))
+    queue.add_pair(platform, pair(1))
     without = bind(platform, row)
     assert "labels" not in without.inputs
     prefer_good(platform, people[0])
@@ -143,7 +152,7 @@ def test_pairs_are_imported_once(platform: Platform, tmp_path: Path) -> None:
     prompt = (Message(role="user", content="q"),)
     pairs = [Pair(id=str(n), prompt=prompt, chosen=f"c{n}", rejected="r", origin="policy_error") for n in range(3)]
     text = "\n".join(json.dumps(found.model_dump()) for found in pairs)
-    assert service.add_pairs(platform, service.parse_pairs(text)).imported == 3
+    assert queue.add_pairs(platform, queue.parse_pairs(text)).imported == 3
     run = Run(RunFolder(tmp_path / "reward"))
     job = JobRow(
         id="reward", name="r", kind="reward", spec={}, sources={}, run_folder=str(run.folder.path), created=0.0
@@ -151,9 +160,9 @@ def test_pairs_are_imported_once(platform: Platform, tmp_path: Path) -> None:
     with platform.database.write() as session:
         session.add(job)
     with pytest.raises(Invalid, match="left no pairs"):
-        service.pairs_of_job(platform, "reward", 10)
+        queue.pairs_of_job(platform, "reward", 10)
     with new_folder(run.folder.artifacts / "pairs") as folder:
         write_jsonl(folder / "pairs.jsonl", itertools.chain(pairs, [pairs[0].model_copy(update={"chosen": "new"})]))
-    assert len(service.pairs_of_job(platform, "reward", 2)) == 2
-    found = service.add_pairs(platform, service.pairs_of_job(platform, "reward", 10))
+    assert len(queue.pairs_of_job(platform, "reward", 2)) == 2
+    found = queue.add_pairs(platform, queue.pairs_of_job(platform, "reward", 10))
     assert (found.imported, found.known) == (1, 3)

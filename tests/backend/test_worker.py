@@ -48,7 +48,7 @@ def test_a_job_succeeds_and_shows_what_it_left(house: Api) -> None:
     assert house.get(f"/jobs/{job['id']}/result") == {"steps": 3}
     assert {"path": "problems/train.jsonl", "bytes": 28} in house.get(f"/jobs/{job['id']}/artifacts")
     found = house.get(f"/jobs/{job['id']}/rows", artifact="problems/train.jsonl", search="1", offset=1)
-    assert found == {"rows": [{"n": 12}], "total": 2}
+    assert found == {"rows": [{"n": 12}], "numbers": [2], "total": 3, "next": None}
     assert house.client.get(f"/jobs/{job['id']}/artifacts/../job.json").status_code == 404
 
 

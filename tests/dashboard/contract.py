@@ -11,8 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+
+from tests.dashboard.contract_data import CLEANED, ROWS, SYNTHESIZED, TOKENIZED, data, found_rows, reviews
+from tests.dashboard.contract_knowledge import RESULT as KNOWN
+from tests.dashboard.contract_knowledge import knowledge
 
 KEY = "octavo-test-key"
 NOW = time.time()
@@ -73,6 +77,7 @@ UPCYCLE: dict[str, Any] = {
 }
 RECIPES = {"nano": RECIPE, "upcycle": UPCYCLE}
 RESULTS: dict[str, dict[str, Any]] = {
+    "know": KNOWN,
     "sft": {
         "train_seconds": 97.2,
         "steps": 400,
@@ -86,13 +91,9 @@ RESULTS: dict[str, dict[str, Any]] = {
             }
         ],
     },
-    "clean": {
-        "kept": 812,
-        "megabytes": 6.2,
-        "dropped": {"short": 210, "low_entropy": 14},
-        "examples": {"short": ["Too few words."], "low_entropy": [{"id": "x", "text": "aaaaaaaaaaaa"}]},
-        "domains": {"code": 0.31, "science": 0.2, "general": 0.49},
-    },
+    "clean": CLEANED,
+    "synthesize": SYNTHESIZED,
+    "tokenize": TOKENIZED,
     "evaluate-sft": {
         "shows_work": 0.5,
         "expert_load": [[0.2, 0.8], [0.5, 0.5]],
@@ -252,6 +253,13 @@ class Platform:
         self.started: list[dict[str, Any]] = []
         self.chats: list[dict[str, Any]] = []
         self.metric_requests: list[int] = []
+        self.no_record = False
+        self.inspected: list[dict[str, Any]] = []
+        self.datasets: list[dict[str, Any]] = []
+        self.walked: list[tuple[str, int, str | None]] = []
+        self.frozen: list[dict[str, Any]] = []
+        self.to_review: int | None = 0
+        self.reviewed: list[dict[str, Any]] = []
         self.users = [{"id": "u1", "name": "admin", "role": "admin"}]
         self.role = "admin"
         exports = (job_body({"name": name, "kind": "export"}, "pipe1", "succeeded") for name in ("export", "export-rl"))
@@ -312,6 +320,9 @@ def build(platform: Platform) -> FastAPI:
     app = FastAPI(dependencies=[Depends(guard)])
     app.exception_handler(Refused)(lambda request, error: failure(*error.args))
     people_and_pipelines(app, platform)
+    data(app, platform)
+    knowledge(app, platform)
+    reviews(app, platform)
     jobs(app, platform)
     preferences(app, platform)
     deployments(app, platform)
@@ -401,9 +412,10 @@ def jobs(app: FastAPI, platform: Platform) -> None:
         return PlainTextResponse(ARTIFACTS[platform.jobs[id]["name"]][path])
 
     @app.get("/jobs/{id}/rows")
-    def rows(id: str, artifact: str, offset: int, limit: int, search: str = "") -> dict[str, Any]:
-        lines = [line for line in ARTIFACTS[platform.jobs[id]["name"]][artifact].splitlines() if search in line]
-        return {"rows": [json.loads(line) for line in lines[offset : offset + limit]], "total": len(lines)}
+    def rows(id: str, artifact: str, offset: int, limit: int, search: str = "", where: list[str] = Query([])) -> Any:
+        kept = ARTIFACTS.get(platform.jobs[id]["name"], {}).get(artifact)
+        found = ROWS[artifact] if kept is None else [json.loads(line) for line in kept.splitlines()]
+        return found_rows(found, offset, limit, search, where)
 
 
 def log_page(offset: int) -> dict[str, Any]:

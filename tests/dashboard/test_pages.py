@@ -4,6 +4,9 @@ from streamlit.testing.v1 import AppTest
 from dashboard.sessions import COOKIE, sessions
 from tests.dashboard.conftest import Open, texts
 from tests.dashboard.contract import KEY, Platform, job_body
+from tests.dashboard.contract_data import REVIEWED
+
+PAGES = ["pipelines", "pipeline", "run", "datasets", "xray", "label", "review", "playground", "deployments", "system"]
 
 
 def button(app: AppTest, label: str) -> AppTest:
@@ -66,10 +69,11 @@ def test_no_backend_is_a_sentence_with_its_address(open_page: Open, monkeypatch:
     assert not app.exception
 
 
-@pytest.mark.parametrize("page", ["pipelines", "pipeline", "run", "label", "playground", "deployments", "system"])
+@pytest.mark.parametrize("page", PAGES)
 def test_every_page_shows_the_backends_error_as_a_sentence(open_page: Open, platform: Platform, page: str) -> None:
     sentence = "The database is being upgraded; try again in a minute."
-    asked = ("/recipes", "/pipelines", "/pipelines/pipe1", "/jobs/pipe1-rlhf", "/pairs/next", "/deployments", "/system")
+    asked = ("/recipes", "/pipelines", "/pipelines/pipe1", "/jobs/pipe1-rlhf", "/pairs/next", "/deployments", "/system",
+             "/datasets", "/jobs", "/reviews/queues")  # fmt: skip
     platform.refuse = dict.fromkeys(asked, (503, sentence))
     app = open_page(page, id={"pipeline": "pipe1", "run": "pipe1-rlhf"}.get(page, ""))
     assert sentence in texts(app)
@@ -95,6 +99,27 @@ def test_a_recipe_that_imports_asks_for_the_source(open_page: Open, platform: Pl
     source.set_value("/models/llama")
     button(app, "Start pipeline")
     assert platform.started[-1]["overrides"] == {"import": {"source": "/models/llama"}}
+
+
+def test_a_pipeline_reads_uploads_and_reviewed_problems(open_page: Open, platform: Platform) -> None:
+    platform.datasets = [REVIEWED]
+    app = open_page("pipelines")
+    app.multiselect[0].set_value(["u7"])
+    [problems] = [field for field in app.selectbox if field.label == "Problems"]
+    problems.set_value("reviewed-0123")
+    [steps] = [field for field in app.number_input if field.label == "Steps of reward"]
+    steps.set_value(3)
+    button(app, "Start pipeline")
+    sent = platform.started[-1]["overrides"]
+    assert sent["clean"] == {"uploads": ["u7"]}
+    assert sent["tokenize"] == {"inputs": {"documents": "clean", "problems": "dataset:reviewed-0123"}}
+    assert sent["reward"]["steps"] == 3
+    assert {name for name, fields in sent.items() if "inputs" in fields} == {
+        "tokenize",
+        "evaluate-sft",
+        "reward",
+        "rlhf",
+    }
 
 
 def test_the_pipeline_page_lists_jobs_and_evaluations(open_page: Open) -> None:
@@ -183,7 +208,7 @@ def test_another_run_is_laid_over_and_named_in_the_url(open_page: Open) -> None:
 @pytest.mark.parametrize(
     ("job", "section", "shown"),
     [
-        ("clean", "Result", "Low entropy"),
+        ("clean", "Result", "Too few."),
         ("evaluate-sft", "Result", "36.7 to 45.4 %"),
         ("rlhf", "Log", "step 40 loss 0.512"),
         ("clean", "Artifacts", "About tensors."),
@@ -391,7 +416,7 @@ def test_live_figures_and_history_are_tables(open_page: Open) -> None:
     live, history = (frame.value for frame in open_page("deployments").dataframe)
     [row] = live.to_dict("records")
     assert (row["Version"], row["Requests"], row["Tokens out"]) == ("export · pipe1-ex", 40, 3100)
-    assert (row["First token"], row["Between tokens"]) == ("55 ms, p99 99.1 ms", "–")
+    assert (row["Tokens/s"], row["First token"]) == ("0", "–")  # of one look nothing can be said
     assert list(history["What"]) == ["shared out", "deployed", "deployed"]
     assert list(history["By"]) == ["Ada", "a job", "a job"]
 

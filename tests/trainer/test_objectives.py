@@ -213,6 +213,52 @@ def test_bradley_terry() -> None:
     check_gradient(objectives.bradley_terry_loss, chosen, rejected)
 
 
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def test_bradley_terry_with_soft_preferences_and_margins() -> None:
+    chosen, rejected = draw(P, seed=1), draw(P, seed=2)
+    preference, margin = torch.linspace(0.5, 1, P), torch.linspace(2, 0, P)
+    expected = 0.0
+    for c, r, q, m in zip(*(values.tolist() for values in (chosen, rejected, preference, margin)), strict=True):
+        expected -= (q * math.log(sigmoid(c - r - m)) + (1 - q) * math.log(sigmoid(r - c))) / P
+    loss = objectives.bradley_terry_loss(chosen, rejected, preference, margin)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    check_gradient(lambda c, r: objectives.bradley_terry_loss(c, r, preference.to(c), margin.to(c)), chosen, rejected)
+
+
+def test_a_tie_draws_two_scores_together() -> None:
+    scores = torch.tensor([3.0, -1.0], requires_grad=True)
+    objectives.bradley_terry_loss(scores[:1], scores[1:], torch.tensor([0.5])).backward()  # type: ignore[no-untyped-call]
+    assert scores.grad is not None
+    assert scores.grad[0] > 0 > scores.grad[1]
+    even = objectives.bradley_terry_loss(torch.zeros(1), torch.zeros(1), torch.tensor([0.5]))
+    assert even.item() == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_preference_losses(smoothing: float) -> None:
+    margins = draw(P, seed=1)
+    found = objectives.preference_loss(margins, "sigmoid", beta=0.3, label_smoothing=smoothing)
+    for loss, h in zip(found.tolist(), margins.tolist(), strict=True):
+        right, wrong = math.log(sigmoid(0.3 * h)), math.log(sigmoid(-0.3 * h))
+        assert loss == pytest.approx(-(1 - smoothing) * right - smoothing * wrong, rel=1e-5)
+    ipo = objectives.preference_loss(margins, "ipo", beta=0.3)
+    assert ipo.tolist() == pytest.approx([(h - 1 / 0.6) ** 2 for h in margins.tolist()], rel=1e-5)
+
+
+def test_smoothing_and_ipo_have_a_best_margin_and_plain_dpo_has_none() -> None:
+    margins = torch.linspace(-20, 60, 8001)
+    best = {
+        name: margins[objectives.preference_loss(margins, kind, beta=0.1, label_smoothing=smoothing).argmin()].item()
+        for name, kind, smoothing in (("plain", "sigmoid", 0.0), ("smooth", "sigmoid", 0.1), ("ipo", "ipo", 0.0))
+    }
+    assert best["plain"] == 60
+    assert best["smooth"] == pytest.approx(math.log(0.9 / 0.1) / 0.1, abs=0.05)
+    assert best["ipo"] == pytest.approx(5, abs=0.02)
+
+
 def dpo(chosen: Tensor, rejected: Tensor, **changes: float) -> Tensor:
     lengths = torch.arange(1, P + 1).float()
     reference = draw(P, seed=3).to(chosen), draw(P, seed=4).to(chosen)

@@ -1,5 +1,6 @@
 """Small real parts: a network, a tokenizer, a tokenize job's run folder. Built in milliseconds, never mocked."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 import torch
 
 from trainer.artifacts import Run, RunFolder, new_folder
+from trainer.data.encoded import Encoded, Store
+from trainer.data.packing import Count, Piece, Slice, rows_of_whole, running_rows, write_rows
 from trainer.data.tokenizer import Tokenizer
 from trainer.model.config import ModelConfig
 from trainer.model.transformer import Transformer
@@ -75,6 +78,18 @@ def _save_rows(folder: Path, tokens: np.ndarray) -> None:
     np.save(folder / "loss_mask.npy", np.ones_like(tokens, dtype=bool))
     np.save(folder / "domains.npy", np.zeros_like(tokens, dtype=np.int8))
     np.save(folder / "structure.npy", np.full_like(tokens, -1, dtype=np.int8))
+
+
+def write_pieces(folder: Path, pieces: Iterable[Piece], context: int, pad_id: int, *, whole: bool) -> Count:
+    """Pieces in rows, as the tokenize stage writes them; whole, or end to end."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with Store(folder.parent / ".store") as store:
+        for piece in pieces:
+            store.append(Encoded(piece.tokens(), piece.domain, piece.parts))
+        lengths = store.lengths()
+        everything = (Slice(number, 0, int(length)) for number, length in enumerate(lengths))
+        rows = rows_of_whole(lengths, context, np.arange) if whole else running_rows(everything, context)
+        return write_rows(folder, rows, store.fetch, context, pad_id, lambda item: {"id": str(item), "kind": "text"})
 
 
 def new_run(path: Path, spec: dict[str, Any], inputs: dict[str, RunFolder]) -> Run:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from trainer.data.rows import Rows
 from trainer.data.structure.errors import first_error
 from trainer.data.structure.kinds import CodeKind
-from trainer.data.tokenizer import FIM_MIDDLE, FIM_PREFIX, Tokenizer
+from trainer.data.tokenizer import FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX, Tokenizer
 from trainer.spec import DOMAINS
 
 LANGUAGE = "python"  # of the rows' code, where a token has a label
@@ -49,12 +49,13 @@ def _begins(source: bytes) -> bool:
 
 
 def gaps(rows: Rows, tokenizer: Tokenizer, most: int) -> list[Gap]:
-    """Each piece of code with a gap of at most `most` tokens, the end token among them."""
+    """Each piece of code with a gap of at most `most` tokens, the end token among them; not those that tell what
+    follows the gap first, where the prefix is to be written too."""
     first = len(tokenizer.start_ids)
-    prefix, middle = tokenizer.special_ids[FIM_PREFIX], tokenizer.special_ids[FIM_MIDDLE]
+    prefix, suffix, middle = (tokenizer.special_ids[token] for token in (FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE))
     found = []
     for ids, _ in _code(rows):
-        if ids[first : first + 1] == [prefix] and middle in ids:
+        if ids[first : first + 1] == [prefix] and ids[first + 1] != suffix and middle in ids:
             split = ids.index(middle) + 1
             if len(ids) - split <= most:
                 found.append(Gap(ids[:split], ids[split:]))

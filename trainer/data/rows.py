@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.artifacts import is_complete
+from trainer.data.drawn import row_of_draw
 from trainer.data.packing import ARRAYS
+from trainer.spec import DOMAINS, Domain
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Batch:
         mask_BL[:, -1] = False
         return mask_BL
 
+    def tokens_by_domain(self) -> dict[Domain, int]:
+        """How many tokens of each domain there are, padding left out."""
+        counts = torch.bincount(self.domains_BL.flatten().int() + 1, minlength=len(DOMAINS) + 1)[1:].tolist()
+        return dict(zip(DOMAINS, counts, strict=True))
+
 
 class Rows:
     """One source's rows of one split."""
@@ -59,12 +66,7 @@ class Rows:
 
     def drawn(self, start: int, count: int, seed: int) -> NDArray[np.int64]:
         """Row numbers of draws start … start+count: every row once an epoch, each epoch in an order of its own."""
-        size = len(self)
-        rows = []
-        for draw in range(start, start + count):
-            epoch, position = divmod(draw, size)
-            rows.append(np.random.default_rng([seed, epoch]).permutation(size)[position])
-        return np.array(rows, dtype=np.int64)
+        return np.array([row_of_draw(draw, len(self), seed) for draw in range(start, start + count)], dtype=np.int64)
 
 
 def open_rows(tokens: Path, split: str) -> dict[str, Rows]:

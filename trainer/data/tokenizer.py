@@ -9,10 +9,12 @@ document is `<|bos|> text <|end|>`; a chat is `<|bos|>` and then, for each messa
 import codecs
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from tokenizers import Tokenizer as BpeTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -52,6 +54,7 @@ class Tokenizer:
         self.file, self.chat = file, chat
         self._bpe = Bpe(file)
         self._bytes = self._bpe.token_bytes
+        self._byte_lengths_V = np.array([len(token) for token in self._bytes], dtype=np.int64)
         self.special_ids = self._bpe.added
         longest_first = sorted(self.special_ids, key=len, reverse=True)
         self._specials = re.compile(f"({'|'.join(re.escape(token) for token in longest_first)})")
@@ -143,6 +146,19 @@ class Tokenizer:
         """`encode` of many texts at once, in parallel where the library may."""
         return self._bpe.encode([self._spaced(text) for text in texts])
 
+    def encode_parts(self, text: str, longest: int) -> Iterator[list[int]]:
+        """Ids of a long text in parts of at most so many characters, cut before line breaks where there are any.
+        Together they decode to the text."""
+        text = self._spaced(text)
+        start = 0
+        while start < len(text):
+            stop = start + longest
+            line_break = text.rfind("\n", start + 1, stop)
+            if stop < len(text) and line_break > 0:
+                stop = line_break
+            yield self._bpe.encode([text[start:stop]])[0]
+            start = stop
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`: special tokens are left out but for `<think>` and `</think>`; bytes that are no UTF-8
         become U+FFFD."""
@@ -161,12 +177,16 @@ class Tokenizer:
         """The bytes of text that each token stands for; none for special tokens."""
         return [self._bpe.bytes_of(token) for token in ids]
 
+    def byte_lengths(self, ids: Sequence[int]) -> NDArray[np.int64]:
+        """How many bytes of text each token of the vocabulary stands for."""
+        return self._byte_lengths_V[ids]
+
     def decode_stream(self) -> "DecodeStream":
         return DecodeStream(self._bpe)
 
-    def encode_document(self, ids: Sequence[int]) -> list[int]:
-        """A document of a text's ids."""
-        return [*self.start_ids, *ids, self.end_id]
+    def encode_document(self, ids: Sequence[int], *, begins: bool = True, ends: bool = True) -> list[int]:
+        """A document of a text's ids, or the part of one that it begins or ends with."""
+        return [*(self.start_ids if begins else ()), *ids, *((self.end_id,) if ends else ())]
 
     def encode_chat(
         self, messages: Sequence[Message], *, add_generation_prompt: bool = False

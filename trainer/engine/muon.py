@@ -28,6 +28,11 @@ def orthogonalise(matrices_NIO: Tensor) -> Tensor:
     return nearest
 
 
+def is_inner_matrix(name: str, tensor: Tensor) -> bool:
+    """What Muon is for: matrices of the layers, but for the router, whose rows are experts and no mixing of inputs."""
+    return "layers." in name and tensor.dim() > 1 and "router" not in name
+
+
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised, with decoupled weight decay; for parameters of two or three dimensions."""
 

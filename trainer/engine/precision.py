@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from trainer.engine.muon import Muon
+from trainer.engine.muon import Muon, is_inner_matrix
 from trainer.model.fp8 import to_fp8
 from trainer.spec import Optimizer, Precision
 
@@ -60,7 +60,7 @@ class MasterOptimizer:
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         settings, optimizers = self.settings, list[torch.optim.Optimizer]()
         named = list(zip(self.names, self.masters, strict=True))
-        inner = [name for name, master in named if settings.name == "muon" and _is_inner_matrix(name, master)]
+        inner = [name for name, master in named if settings.name == "muon" and is_inner_matrix(name, master)]
         if inner:
             matrices = [master for name, master in named if name in inner]
             optimizers.append(Muon(matrices, settings.lr, settings.weight_decay))
@@ -124,8 +124,3 @@ class MasterOptimizer:
             saved = {key: flat[f"{key}/{name}"] for key in MOMENTS if f"{key}/{name}" in flat}
             owner[id(master)].state[master] = {key: t.to(master.device, copy=True) for key, t in saved.items()}
         self.publish()
-
-
-def _is_inner_matrix(name: str, tensor: Tensor) -> bool:
-    """Matrices of the layers but for the router, whose rows are experts and no mixing of inputs."""
-    return "layers." in name and tensor.dim() > 1 and "router" not in name

@@ -81,7 +81,7 @@ def estimate(work: Work, processor: Processor, devices: int | None = None) -> Pl
         device_hours=device_hours,
         dollars=None if price is None else device_hours * price,
         checkpoint_bytes=memory.checkpoint_bytes(parameters),
-        snapshot_bytes=memory.snapshot_bytes(parameters),
+        snapshot_bytes=memory.snapshot_bytes(work.model, parameters, work.optimizer),
         assumptions=(*work.assumed.values(), *_assumptions(processor)),
     )
 
@@ -90,7 +90,7 @@ def placements(work: Work, parameters: Parameters, processor: Processor, devices
     """Every layout on so many devices."""
     for layout in memory.layouts(work.model, devices):
         rows = work.rows_on_one_of(layout.devices)
-        states = memory.state_bytes(work.model, parameters, layout, processor.format)
+        states = memory.state_bytes(work.model, parameters, layout, processor.format, work.optimizer)
         activations = memory.activation_bytes(work.model, rows, work.context, processor.format)
         kept, recomputed = (memory.kept_bytes(work.model, activations, recompute) for recompute in (False, True))
         room = USABLE * processor.memory - sum(states)

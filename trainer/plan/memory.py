@@ -12,10 +12,12 @@ import torch
 
 from trainer.devices import Format
 from trainer.engine.checkpoint import KEPT
+from trainer.engine.muon import is_inner_matrix
 from trainer.model.attention import EXPLICIT_UP_TO, query_blocks
 from trainer.model.config import ModelConfig
 from trainer.model.moe import padding
-from trainer.model.transformer import Block, Parameters
+from trainer.model.transformer import Block, Parameters, Transformer
+from trainer.spec import OptimizerName
 
 FLOAT32 = 4
 
@@ -51,15 +53,17 @@ def width(format: Format) -> int:
 
 
 class States(NamedTuple):
-    """`optimizer` holds two moments and, where the network is narrower, float32 copies of weights and gradients."""
+    """`optimizer` holds the moments and, where the network is narrower, float32 copies of weights and gradients."""
 
     weights: float
     gradients: float
     optimizer: float
 
 
-def state_bytes(config: ModelConfig, parameters: Parameters, layout: Layout, format: Format) -> States:
-    """What AdamW training holds on each device whatever the batch.
+def state_bytes(
+    config: ModelConfig, parameters: Parameters, layout: Layout, format: Format, optimizer: OptimizerName = "adamw"
+) -> States:
+    """What training holds on each device whatever the batch.
 
     ZeRO (Rajbhandari et al. 2020, section 5) splits the optimizer from stage 1 on, the gradients from stage 2 on, the
     weights with stage 3, which gathers a whole block while it computes. What expert parallelism leaves on a device,
@@ -69,12 +73,24 @@ def state_bytes(config: ModelConfig, parameters: Parameters, layout: Layout, for
     part = parameters.total / layout.devices
     gathered = block_parameters(config) if layout.zero == 3 else 0
     b = width(format)
-    copies = 2 * FLOAT32 if b < FLOAT32 else 0
+    copies = 2 if b < FLOAT32 else 0
+    single = single_moments(config, optimizer)
+    experts = parameters.experts if optimizer == "muon" else 0
+    single_here = single / layout.devices if layout.zero else single - experts + experts / layout.expert_parallel
     return States(
         weights=b * ((part if layout.zero >= 3 else whole) + gathered),
         gradients=b * ((part if layout.zero >= 2 else whole) + gathered),
-        optimizer=(2 * FLOAT32 + copies) * (part if layout.zero >= 1 else whole),
+        optimizer=FLOAT32 * ((2 + copies) * (part if layout.zero >= 1 else whole) - single_here),
     )
+
+
+def single_moments(config: ModelConfig, optimizer: OptimizerName) -> int:
+    """How many parameters have one moment, as Muon's matrices do; AdamW keeps two of each."""
+    if optimizer == "adamw":
+        return 0
+    with torch.device("meta"):
+        named = Transformer(config).named_parameters()
+        return sum(parameter.numel() for name, parameter in named if is_inner_matrix(name, parameter))
 
 
 def block_parameters(config: ModelConfig) -> int:
@@ -131,6 +147,6 @@ def checkpoint_bytes(parameters: Parameters) -> int:
     return FLOAT32 * parameters.total
 
 
-def snapshot_bytes(parameters: Parameters) -> int:
+def snapshot_bytes(config: ModelConfig, parameters: Parameters, optimizer: OptimizerName = "adamw") -> int:
     """The volatile snapshots with weights and moments in float32: those kept, and the one being written."""
-    return (KEPT + 1) * 3 * FLOAT32 * parameters.total
+    return (KEPT + 1) * FLOAT32 * (3 * parameters.total - single_moments(config, optimizer))

@@ -17,6 +17,7 @@ from trainer.spec import (
     JOB_SPEC,
     Job,
     JobSpec,
+    OptimizerName,
     Precision,
     Recipe,
     SftSpec,
@@ -43,6 +44,7 @@ class Work:
     rows: int | None
     context: int
     tokens: float
+    optimizer: OptimizerName = "adamw"
     assumed: Mapping[str, str] = field(default_factory=dict)
 
     def adjusted(self, given: Mapping[str, Any]) -> "Work":
@@ -96,7 +98,8 @@ def _of_jobs(jobs: Iterable[JobSpec]) -> list[Work]:
         if isinstance(job, SftSpec) and job.model is not None:
             context = contexts.get(job.inputs["dataset"], job.model.max_position_embeddings)
             tokens = float(job.steps * job.batch_rows * context)
-            works.append(Work(job.name, job.model, job.precision, job.batch_rows, context, tokens))
+            optimizer = job.optimizer.name
+            works.append(Work(job.name, job.model, job.precision, job.batch_rows, context, tokens, optimizer))
     if not works:
         raise ValueError("no job here makes a new network ('sft' with 'model'); plan the one that made its checkpoint")
     return works
@@ -111,5 +114,6 @@ def _of_preset(name: str) -> Work:
         "context": f"a row has {context:,} tokens: what the network reads, at most {LONGEST_ROW:,} (--context)",
         "tokens": f"{TOKENS_PER_PARAMETER} tokens for each active parameter, the optimum of dense networks in Hoffmann "
         "et al. 2022 (--tokens)",
+        "optimizer": "AdamW, with two moments of each parameter",
     }
-    return Work(name, model, "auto", None, context, tokens, assumed)
+    return Work(name, model, "auto", None, context, tokens, assumed=assumed)

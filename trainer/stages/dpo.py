@@ -77,9 +77,10 @@ def new_memory(spec: DpoSpec) -> dict[str, Any]:
 
 
 def read_pairs(run: Run, tokenizer: Tokenizer, context: int) -> list[Pair]:
-    """The reward job's candidate pairs and the labelled ones that fit the context."""
+    """The reward job's candidate pairs and the labelled ones that fit the context; of a tie nothing can be learnt."""
     pairs = list(read_jsonl(run.input("pairs").artifact("pairs") / "pairs.jsonl", Pair))
-    return fitting(pairs + labelled_pairs(run), tokenizer, context, run)
+    pairs = [pair for pair in pairs + labelled_pairs(run) if pair.preference > 0.5]
+    return fitting(pairs, tokenizer, context, run)
 
 
 @torch.no_grad()
@@ -125,6 +126,8 @@ def objective(
         beta=beta,
         chosen_lengths_P=chosen_lengths_P,
         likelihood_weight=spec.likelihood_weight,
+        kind=spec.loss,
+        label_smoothing=spec.label_smoothing,
     )
     margin_P = (chosen_P - reference_chosen_P) - (rejected_P - reference_rejected_P)
     return loss, {

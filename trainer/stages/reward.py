@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trainer.alignment.answers import AnswerRows, Sequences, encode_answers, encode_prompts, pack, question, row_length
 from trainer.alignment.kl_bound import fresh_generator
+from trainer.alignment.reward_report import calibration, length_bias
 from trainer.artifacts import Run, is_complete, new_folder, read_jsonl, step_folder, write_jsonl
 from trainer.data.tokenizer import Tokenizer
 from trainer.engine.loop import Loop
@@ -24,9 +25,9 @@ from trainer.intervals import wilson
 from trainer.model.generate import generate
 from trainer.model.mixtral import load_model, save_weights
 from trainer.model.transformer import Transformer
-from trainer.objectives import bradley_terry_loss
+from trainer.objectives import bradley_terry_loss, masked_mean
 from trainer.rewards.correctness import correctness, extract_answer
-from trainer.spec import Pair, Problem, RewardSpec
+from trainer.spec import Pair, PairScore, Problem, RewardSpec
 
 PROMPTS_AT_ONCE = 256
 TRIES_PER_PAIR = 4  # completions drawn at most for each pair wanted against the policy's own errors
@@ -62,14 +63,18 @@ def run(spec: RewardSpec, run: Run) -> None:
     loop = Loop(run, spec, model)
     chosen, rejected = sides(tokenizer, train)
     length = row_length(max(chosen.longest, rejected.longest))
+    preference_N = torch.tensor([pair.preference for pair in train], device=model.head.device)
+    margin_N = torch.tensor([pair.margin for pair in train], device=model.head.device)
     for step in loop.steps():
         numbers = batch_numbers(len(train), spec.batch_pairs, step, spec.seed)
         chosen_P, rejected_P = score_pairs(model, chosen.take(numbers), rejected.take(numbers), length, tokenizer)
-        accuracy = (chosen_P > rejected_P).float().mean().item()
-        margin = (chosen_P - rejected_P).mean().item()
-        loop.update(bradley_terry_loss(chosen_P, rejected_P), {"accuracy": accuracy, "margin": margin})
+        loss = bradley_terry_loss(chosen_P, rejected_P, preference_N[numbers], margin_N[numbers])
+        decided_P = preference_N[numbers] > 0.5
+        accuracy = masked_mean((chosen_P > rejected_P).float(), decided_P).item()
+        loop.update(loss, {"accuracy": accuracy, "margin": masked_mean(chosen_P - rejected_P, decided_P).item()})
     if not run.stop_requested:
         save_reward_model(run, loop, network, tokenizer)
+        save_scores(run, pairs, differences(spec, model, pairs, tokenizer))
         run.folder.write_result(report(spec, loop, model, train, heldout, tokenizer))
 
 
@@ -251,11 +256,30 @@ def longer_wins(pairs: Sequence[Pair]) -> np.ndarray[Any, np.dtype[np.int64]]:
 def length_baseline(train: Sequence[Pair], heldout: Sequence[Pair]) -> float:
     """Held-out accuracy of "the longer wins" or "the shorter wins", whichever the training pairs favour; a tie of
     lengths counts half."""
-    direction = 1 if longer_wins(train).sum() >= 0 else -1
+    direction = 1 if longer_wins([pair for pair in train if pair.preference > 0.5]).sum() >= 0 else -1
     return float(np.mean((longer_wins(heldout) * direction + 1) / 2))
 
 
 @torch.no_grad()
+def differences(spec: RewardSpec, model: RewardModel, pairs: Sequence[Pair], tokenizer: Tokenizer) -> list[float]:
+    """Score of the first answer minus that of the second, pair by pair."""
+    chosen, rejected = sides(tokenizer, pairs)
+    length = row_length(max(chosen.longest, rejected.longest))
+    found: list[float] = []
+    for start in range(0, len(pairs), spec.batch_pairs):
+        numbers = range(start, min(start + spec.batch_pairs, len(pairs)))
+        chosen_P, rejected_P = score_pairs(model, chosen.take(numbers), rejected.take(numbers), length, tokenizer)
+        found += (chosen_P - rejected_P).tolist()
+    return found
+
+
+def save_scores(run: Run, pairs: Sequence[Pair], found: Sequence[float]) -> None:
+    """What it thinks of every pair, so that people can be asked about those that it is least sure of."""
+    with new_folder(run.folder.artifacts / "scores") as folder:
+        scores = (PairScore(id=pair.id, difference=d) for pair, d in zip(pairs, found, strict=True))
+        write_jsonl(folder / "scores.jsonl", scores)
+
+
 def report(
     spec: RewardSpec,
     loop: Loop,
@@ -264,23 +288,24 @@ def report(
     heldout: Sequence[Pair],
     tokenizer: Tokenizer,
 ) -> dict[str, Any]:
-    """Held-out accuracy with its interval, by origin, beside what length alone would reach."""
-    chosen, rejected = sides(tokenizer, heldout)
-    length = row_length(max(chosen.longest, rejected.longest))
-    right: list[bool] = []
-    for start in range(0, len(heldout), spec.batch_pairs):
-        numbers = range(start, min(start + spec.batch_pairs, len(heldout)))
-        chosen_P, rejected_P = score_pairs(model, chosen.take(numbers), rejected.take(numbers), length, tokenizer)
-        right += (chosen_P > rejected_P).tolist()
-    accuracy = wilson(sum(right), len(right))
+    """Held-out accuracy with its interval, by origin, beside what length alone would reach; calibration. Ties are
+    counted, and judged nowhere."""
+    decided = [pair for pair in heldout if pair.preference > 0.5]
+    if not decided:
+        raise ValueError("every held-out pair is a tie: nothing can be judged; give more pairs")
+    found = differences(spec, model, decided, tokenizer)
+    accuracy = wilson(sum(d > 0 for d in found), len(found))
     outcomes: dict[str, list[bool]] = {}
-    for pair, win in zip(heldout, right, strict=True):
-        outcomes.setdefault(pair.origin, []).append(win)
+    for pair, d in zip(decided, found, strict=True):
+        outcomes.setdefault(pair.origin, []).append(d > 0)
     return {
         "accuracy": accuracy.mean,
         "accuracy_interval": [accuracy.low, accuracy.high],
-        "n": len(heldout),
-        "length_baseline": length_baseline(train, heldout),
+        "n": len(decided),
+        "ties": sum(pair.preference == 0.5 for pair in [*train, *heldout]),
+        "length_baseline": length_baseline(train, decided),
+        "length_bias": length_bias(found, [len(pair.chosen) - len(pair.rejected) for pair in decided]),
+        "calibration": calibration(found),
         "by_origin": {name: {"n": len(won), "accuracy": sum(won) / len(won)} for name, won in sorted(outcomes.items())},
         "pairs": dict(sorted(Counter(pair.origin for pair in [*train, *heldout]).items())),
         "steps": loop.step,

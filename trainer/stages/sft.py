@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 
 from trainer.artifacts import Run
+from trainer.data.drawn import DrawRecord
+from trainer.data.mixture import shares
 from trainer.data.rows import Batch, Rows, concatenate, open_rows
 from trainer.data.tokenizer import Tokenizer
 from trainer.engine.checkup import checkup, findings
@@ -21,7 +23,7 @@ from trainer.model.mixtral import load_model
 from trainer.model.moe import expert_counts
 from trainer.model.transformer import Output, Transformer
 from trainer.objectives import chunked_cross_entropy, router_balance_loss, router_z_loss
-from trainer.spec import PhaseSpec, SftSpec
+from trainer.spec import DOMAINS, Domain, PhaseSpec, SftSpec
 
 SOURCES = ("text", "completion", "dialogue")
 HELDOUT_ROWS, HELDOUT_TOKENS = 16, 65_536  # of each source, at most
@@ -40,7 +42,10 @@ def run(spec: SftSpec, run: Run) -> None:
     model.checkpoint_activations = spec.checkpoint_activations
     cross_entropy = compile_step(model, spec.compile, run)
     specialists = Specialists(spec.specialists, model) if spec.specialists else None
-    memory = {"drawn": dict.fromkeys(train, 0), "owed": dict.fromkeys(SOURCES, 0.0)}
+    memory = {
+        "drawn": dict.fromkeys(train, 0), "owed": dict.fromkeys(SOURCES, 0.0), "seen": dict.fromkeys(DOMAINS, 0)
+    }  # fmt: skip
+    record = DrawRecord(run.folder)
     heads = specialists.heads if specialists else None
     syntax = SyntaxCheck(spec.syntax_penalty, train.get("completion"), tokenizer)
     loop = Loop(run, spec, model, memory, budget_s=budget(spec, run), auxiliary=heads)
@@ -51,7 +56,10 @@ def run(spec: SftSpec, run: Run) -> None:
     check_every = max(1, spec.steps // HELDOUT_CHECKS)
     for step in loop.steps():
         phase = phase_at(spec.phases, loop.progress)
-        batch = draw(spec, train, phase, loop.memory).to(device)
+        before = dict(loop.memory["drawn"])
+        batch = draw(spec, train, phase, loop.memory)
+        count_tokens(loop.memory["seen"], batch)
+        batch = batch.to(device)
         rooms = capacity.rooms(batch) if capacity else None
         output = model(
             batch.tokens_BL, segments_BL=batch.segments_BL, capacity=rooms, keep_expert_outputs=specialists is not None
@@ -69,12 +77,15 @@ def run(spec: SftSpec, run: Run) -> None:
             parts["heldout_loss"] = heldout_loss(model, heldout)
         flops = training_flops(model.config, *batch.tokens_BL.shape)
         loop.update(loss, parts, tokens=batch.tokens_BL.numel(), flops=flops)
+        record.add(loop.step, phase.phase, before, loop.memory["drawn"])
         if load:
             checkup(loop, spec.doctor, load, specialists.load_by_domain(output, batch) if specialists else None)
     if not run.stop_requested:
         loop.save_checkpoint(model.config, tokenizer)
+        seen = loop.memory["seen"]
         counts = {"train_seconds": loop.seconds, "steps": loop.step, "rows_drawn": loop.memory["drawn"]}
-        run.folder.write_result({**counts, "findings": findings(loop)})
+        mixed = {"tokens_seen": seen, "shares_seen": shares(seen)}
+        run.folder.write_result({**counts, **mixed, "findings": findings(loop)})
 
 
 def check_sources(spec: SftSpec, sources: dict[str, Rows]) -> None:
@@ -144,6 +155,12 @@ def draw(spec: SftSpec, sources: dict[str, Rows], phase: PhaseSpec, memory: dict
             batches.append(sources[name].take(sources[name].drawn(int(drawn[name]), count, spec.seed)))
             drawn[name] += count
     return concatenate(batches)
+
+
+def count_tokens(seen: dict[Domain, int], batch: Batch) -> None:
+    """Add a batch's tokens to those seen of each domain."""
+    for domain, count in batch.tokens_by_domain().items():
+        seen[domain] += count
 
 
 def objective(

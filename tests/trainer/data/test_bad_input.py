@@ -366,3 +366,10 @@ def test_memory_does_not_grow_with_a_compressed_file(good: Path) -> None:
 def test_a_stream_in_another_shape_reads_as_bytes() -> None:
     stream = io.BufferedReader(text.Utf8(io.BufferedReader(io.BytesIO("zwölf\nBoxkämpfer".encode("utf-16"))), "utf-16"))
     assert stream.read() == "zwölf\nBoxkämpfer".encode()
+
+
+def test_a_range_looks_for_its_first_line_no_further_than_its_end(tmp_path: Path) -> None:
+    """Else a long line would be read again by each range that it fills."""
+    stream = io.BytesIO(b"x" * 2**22)
+    skipped = text.skip_line(stream, 1_000)
+    assert 1_000 <= skipped == stream.tell() <= 1_000 + text.BLOCK

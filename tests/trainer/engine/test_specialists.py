@@ -11,7 +11,6 @@ from safetensors import safe_open
 from tests.trainer import tiny
 from tests.trainer.arithmetic import DiesAt, Killed, metric_rows, weights_of
 from trainer.artifacts import Run, RunFolder, new_folder
-from trainer.data.packing import pack_running
 from trainer.data.pieces import document_pieces
 from trainer.data.rows import Batch, open_rows
 from trainer.data.sources import record
@@ -67,7 +66,8 @@ def mixed_run(path: Path) -> RunFolder:
     ]
     with new_folder(folder.artifacts / "tokens") as target:
         for split, part in (("train", records[:-16]), ("heldout", records[-16:])):
-            pack_running(document_pieces(tokenizer, part), CONTEXT, tokenizer.pad_id).save(target / "text" / split)
+            pieces = document_pieces(tokenizer, part)
+            tiny.write_pieces(target / "text" / split, pieces, CONTEXT, tokenizer.pad_id, whole=False)
     return folder
 
 

@@ -11,7 +11,6 @@ import torch
 from tests.trainer import tiny
 from trainer.artifacts import Run, RunFolder, new_folder
 from trainer.data.code_rows import beginnings, gaps
-from trainer.data.packing import pack_whole
 from trainer.data.pieces import completion_pieces
 from trainer.data.rows import Rows, open_rows
 from trainer.data.sources import record
@@ -46,7 +45,7 @@ def dataset(path: Path) -> RunFolder:
     pieces = list(completion_pieces(tokenizer, [record(CODE, "s", "code", "python")], CONTEXT, Random(0)))
     with new_folder(folder.artifacts / "tokens") as target:
         for split in ("train", "heldout"):
-            pack_whole(pieces, CONTEXT, tokenizer.pad_id).save(target / "completion" / split)
+            tiny.write_pieces(target / "completion" / split, pieces, CONTEXT, tokenizer.pad_id, whole=True)
     return folder
 
 

@@ -15,7 +15,7 @@ from trainer.model.presets import PRESETS
 from trainer.model.transformer import Block, count_parameters
 from trainer.objectives import chunked_cross_entropy
 from trainer.plan import memory
-from trainer.spec import SftSpec
+from trainer.spec import OptimizerName, SftSpec
 
 DTYPES: dict[Format, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ACTIVATION_TOLERANCE = 0.05
@@ -27,31 +27,35 @@ def held(tensors: list[Tensor]) -> int:
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
-def a_loop(path: Path, dtype: torch.dtype) -> Loop:
-    spec = {"kind": "sft", "name": "sft", "model": tiny.config().model_dump(), "steps": 4, "optimizer": {"lr": 0.01}}
+def a_loop(path: Path, dtype: torch.dtype, optimizer: OptimizerName = "adamw") -> Loop:
+    spec = {"kind": "sft", "name": "sft", "model": tiny.config().model_dump(), "steps": 4}
+    spec |= {"optimizer": {"lr": 0.01, "name": optimizer}}
     run = tiny.new_run(path, {**spec, "snapshot_every": 1}, {"dataset": RunFolder(path.parent)})
     parsed = run.folder.job().spec
     assert isinstance(parsed, SftSpec)
     return Loop(run, parsed, tiny.network().to(dtype))
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("format", DTYPES)
-def test_weights_gradients_and_optimizer_are_the_bytes_of_a_real_step(tmp_path: Path, format: Format) -> None:
-    loop = a_loop(tmp_path / "run", DTYPES[format])
+def test_weights_gradients_and_optimizer_are_the_bytes_of_a_real_step(
+    tmp_path: Path, format: Format, optimizer: OptimizerName
+) -> None:
+    loop = a_loop(tmp_path / "run", DTYPES[format], optimizer)
     parameters = list(loop.model.parameters())
     loop.model.logits(loop.model(torch.zeros(1, 8, dtype=torch.long)).hidden_BLD).sum().backward()  # type: ignore[operator]
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     loop.optimizer.step(1e-3)
     masters = loop.optimizer.masters
     own = {*(p.data_ptr() for p in parameters), *(gradient.data_ptr() for gradient in gradients)}
-    optimizer = [
+    states = [
         *loop.optimizer.state().values(),
         *(master.grad for master in masters if master.grad is not None),
     ]
-    optimizer = [tensor for tensor in optimizer if tensor.data_ptr() not in own]
+    states = [tensor for tensor in states if tensor.data_ptr() not in own]
     shape = tiny.config()
-    planned = memory.state_bytes(shape, count_parameters(shape), memory.Layout(), format)
-    assert planned == (held(parameters), held(gradients), held(optimizer))
+    planned = memory.state_bytes(shape, count_parameters(shape), memory.Layout(), format, optimizer)
+    assert planned == (held(parameters), held(gradients), held(states))
 
 
 def saved_for_backward(shape: ModelConfig, rows: int, length: int, dtype: torch.dtype) -> int:
@@ -98,13 +102,13 @@ def test_recomputation_keeps_the_layers_inputs_and_one_layer() -> None:
 
 
 @pytest.mark.parametrize("devices", [2, 8, 64])
-@pytest.mark.parametrize("name", ["small", "article-12"])
-def test_what_zero_splits_adds_up_to_what_one_device_holds(name: str, devices: int) -> None:
+@pytest.mark.parametrize(("name", "optimizer"), [("small", "adamw"), ("article-12", "muon")])
+def test_what_zero_splits_adds_up_to_what_one_device_holds(name: str, devices: int, optimizer: OptimizerName) -> None:
     shape = PRESETS[name]
     counts, one_block = count_parameters(shape), memory.block_parameters(shape)
-    alone = memory.state_bytes(shape, counts, memory.Layout(), "bf16")
+    alone = memory.state_bytes(shape, counts, memory.Layout(), "bf16", optimizer)
     layouts = memory.layouts(shape, devices)[1:]
-    split = {str(layout): memory.state_bytes(shape, counts, layout, "bf16") for layout in layouts}
+    split = {str(layout): memory.state_bytes(shape, counts, layout, "bf16", optimizer) for layout in layouts}
     for states in split.values():
         assert states.optimizer * devices == pytest.approx(alone.optimizer)
     third = split["ZeRO-3"]
@@ -134,8 +138,9 @@ def test_keys_and_values_stop_growing_at_the_window() -> None:
     assert memory.kv_bytes(shape, 16, "fp32") == memory.kv_bytes(shape, 64, "fp32")
 
 
-def test_disk_is_what_a_run_writes(tmp_path: Path) -> None:
-    loop = a_loop(tmp_path / "run", torch.bfloat16)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_disk_is_what_a_run_writes(tmp_path: Path, optimizer: OptimizerName) -> None:
+    loop = a_loop(tmp_path / "run", torch.bfloat16, optimizer)
     for _ in loop.steps():
         loop.update(loop.model(torch.zeros(1, 8, dtype=torch.long)).hidden_BLD.square().mean(), {})
     loop.save_checkpoint(tiny.config(), tiny.tokenizer())
@@ -144,4 +149,6 @@ def test_disk_is_what_a_run_writes(tmp_path: Path) -> None:
     assert memory.checkpoint_bytes(counts) == pytest.approx(weights.stat().st_size, rel=0.05)
     snapshots = complete_steps(loop.run.folder.volatile)
     written = [(snapshot / "state.safetensors").stat().st_size for snapshot in snapshots]
-    assert memory.snapshot_bytes(counts) == pytest.approx(sum(written) + written[-1], rel=0.05)
+    assert memory.snapshot_bytes(tiny.config(), counts, optimizer) == pytest.approx(
+        sum(written) + written[-1], rel=0.05
+    )

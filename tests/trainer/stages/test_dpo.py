@@ -37,10 +37,10 @@ def candidate_pairs() -> list[Pair]:
     return distractor_pairs(train, 64, seed=0)
 
 
-def pairs_run(path: Path) -> RunFolder:
+def pairs_run(path: Path, pairs: list[Pair] | None = None) -> RunFolder:
     folder = RunFolder(path)
     with new_folder(folder.artifacts / "pairs") as target:
-        write_jsonl(target / "pairs.jsonl", candidate_pairs())
+        write_jsonl(target / "pairs.jsonl", candidate_pairs() if pairs is None else pairs)
     return folder
 
 
@@ -53,6 +53,24 @@ def train(run: Run) -> RunFolder:
     assert isinstance(spec, DpoSpec)
     dpo.run(spec, run)
     return run.folder
+
+
+def test_of_a_tie_it_learns_nothing(tmp_path: Path) -> None:
+    tie = candidate_pairs()[0].model_copy(update={"id": "tie", "preference": 0.5})
+    run = arithmetic.new_run(tmp_path / "dpo", SPEC, pairs=pairs_run(tmp_path / "pairs", [*candidate_pairs(), tie]))
+    kept = dpo.read_pairs(run, arithmetic.tokenizer(), 256)
+    assert [pair.id for pair in kept] == [pair.id for pair in candidate_pairs()]
+
+
+@pytest.mark.parametrize("change", [{"loss": "ipo", "beta": 0.5}, {"label_smoothing": 0.1}])
+def test_every_loss_comes_to_prefer_the_chosen_answers(tmp_path: Path, change: dict[str, Any]) -> None:
+    margins = arithmetic.metric_rows(train(new_run(tmp_path / "dpo", **GENTLE, **change)), "margin")
+    assert margins[-1] > margins[0] == 0
+
+
+def test_ipo_takes_no_label_smoothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="label_smoothing is for loss 'sigmoid'"):
+        new_run(tmp_path / "dpo", loss="ipo", label_smoothing=0.1)
 
 
 def test_it_comes_to_prefer_the_chosen_answers_without_losing_them(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from tests.trainer import arithmetic, tiny
 from trainer.alignment.answers import encode_prompts, question
 from trainer.artifacts import Run, RunFolder, new_folder, read_jsonl, write_jsonl
 from trainer.data.code_rows import Gap, gaps
-from trainer.data.packing import pack_whole
 from trainer.data.pieces import completion_pieces
 from trainer.data.rows import open_rows
 from trainer.data.sources import record
@@ -149,7 +148,7 @@ def test_code_quality_is_that_of_one_row_at_a_time(tmp_path: Path) -> None:
     pieces = list(completion_pieces(tokenizer, [record(code, "s", "code", "python")], 40, Random(0)))
     dataset = RunFolder(tmp_path / "dataset")
     with new_folder(dataset.artifacts / "tokens") as target:
-        pack_whole(pieces, 40, tokenizer.pad_id).save(target / "completion" / "heldout")
+        tiny.write_pieces(target / "completion" / "heldout", pieces, 40, tokenizer.pad_id, whole=True)
     spec = {**SPEC, "problems": 1, "perplexity_rows": 0, "code_samples": 9, "infilling_rows": 5}
     found = done(arithmetic.new_run(tmp_path / "e", spec, dataset=dataset)).result()["code"]
     assert found["parse_rate"]["n"] == 9

@@ -46,10 +46,17 @@ def pairs_of(folder: RunFolder) -> list[Pair]:
     return list(read_jsonl(folder.artifact("pairs") / "pairs.jsonl", Pair))
 
 
-def labels_run(path: Path, count: int) -> RunFolder:
+def labels_run(path: Path, count: int, preference: float = 1.0) -> RunFolder:
     folder = RunFolder(path)
     pairs = [
-        Pair(id=str(i), prompt=question(p.prompt), chosen=p.solution, rejected="No idea.", origin="label")
+        Pair(
+            id=str(i),
+            prompt=question(p.prompt),
+            chosen=p.solution,
+            rejected="No idea.",
+            origin="label",
+            preference=preference,
+        )
         for i, p in enumerate(arithmetic.problems()[:count])
     ]
     with new_folder(folder.artifacts / "labels") as target:
@@ -106,6 +113,13 @@ def test_labels_join_the_candidates(tmp_path: Path) -> None:
     folder = finished(tmp_path / "reward", labels=labels_run(tmp_path / "labels", 12))
     assert folder.result()["pairs"] == {"distractor": 20, "label": 12, "policy_error": 20}
     assert {pair.origin for pair in pairs_of(folder)} == {"distractor", "policy_error"}
+
+
+def test_ties_are_learnt_from_and_judged_nowhere(tmp_path: Path) -> None:
+    result = finished(tmp_path / "reward", labels=labels_run(tmp_path / "labels", 12, preference=0.5)).result()
+    assert result["ties"] == 12
+    assert "label" not in result["by_origin"]
+    assert sum(point["n"] for point in result["calibration"]["curve"]) == result["n"]
 
 
 def test_a_policy_that_gives_no_wrong_answers_is_replaced_by_distractors_and_the_log_says_so(

@@ -30,7 +30,7 @@ def test_files_and_account_agree_and_share_no_problem(tmp_path: Path) -> None:
     mistakes = Counter(
         wrong.mistake for problem in splits["train"] + splits["heldout"] for wrong in problem.distractors
     )
-    assert result["distractors"] == mistakes
+    assert result["mistakes"] == mistakes
     assert result["rejected"] == {}
 
 

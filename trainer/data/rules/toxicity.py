@@ -3,7 +3,7 @@
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -13,9 +13,10 @@ from typing import Protocol
 import numpy as np
 
 from trainer.data import classifier
-from trainer.data.classifier import LinearClassifier
+from trainer.data.classifier import LinearClassifier, softmax
 from trainer.data.hashing import Hashes, ngram_hashes
 from trainer.data.rules.document import Document
+from trainer.data.rules.mentions import harmless_mentions
 from trainer.data.words import find_words
 
 _WINDOW = 400  # characters
@@ -57,15 +58,15 @@ class TrainedToxicity:
     harmless_label: str
 
     def __post_init__(self) -> None:
-        if self.harmless_label not in self.classifier.labels:
-            raise ValueError(
-                f"no row is labelled '{self.harmless_label}', only {', '.join(self.classifier.labels)}; "
-                "say in 'harmless_label' which of them is for text that is not toxic"
-            )
+        _check_label(self.harmless_label, self.classifier.labels)
 
     def toxicity(self, text: str) -> float:
+        """As if half of all texts were toxic: how many of the labelled rows are says nothing of other texts."""
         harmless = self.classifier.labels.index(self.harmless_label)
-        return float(1 - self.classifier.probabilities(text)[:, harmless].mean())
+        prior = softmax(self.classifier.bias_L[None])[0, harmless]
+        harmless_N = self.classifier.probabilities(text)[:, harmless]
+        toxic_N = (1 - harmless_N) / (1 - prior)
+        return float(np.mean(toxic_N / (toxic_N + harmless_N / prior)))
 
 
 class WordList:
@@ -88,13 +89,23 @@ def _listed(n: int) -> Hashes:
 
 
 def train(rows: Iterable[tuple[str, str]], harmless_label: str) -> TrainedToxicity:
-    """From texts and their labels.
+    """From texts and their labels, and sentences that merely mention groups of people as harmless.
 
     Raises:
         ValueError: there are less than two labels, or none of them is the harmless one.
     """
-    texts, labels = zip(*rows, strict=True)
-    return TrainedToxicity(classifier.train(texts, labels), harmless_label)
+    labelled = list(rows)
+    _check_label(harmless_label, {label for _, label in labelled})
+    known = [*labelled, *((text, harmless_label) for text in harmless_mentions())]
+    return TrainedToxicity(classifier.train(*zip(*known, strict=True)), harmless_label)
+
+
+def _check_label(harmless_label: str, labels: Collection[str]) -> None:
+    if harmless_label not in labels:
+        raise ValueError(
+            f"no row is labelled '{harmless_label}', only {', '.join(sorted(labels))}; "
+            "say in 'harmless_label' which of them is for text that is not toxic"
+        )
 
 
 def labelled_rows(path: Path) -> Iterator[tuple[str, str]]:

@@ -143,7 +143,8 @@ def _range_unit(path: Path, name: str, start: int, end: int, reading: Reading) -
             position = start
             if start:
                 stream.seek(start - 1)
-                position += skip_line(stream) - 1
+                # No further than the range: a line longer than it belongs to one before.
+                position += skip_line(stream, end - start + 1) - 1
             yield from read_jsonl_range(stream, name, position, end, reading.rows, reading.licences.of(name))
 
     return Unit(reading.source, f"{name}[{start}:{end}]", end - start, lambda: guarded(name, read()), meter)

@@ -113,10 +113,10 @@ def lines(stream: BinaryIO, position: int = 0, end: int | None = None) -> Iterat
             yield start, line
 
 
-def skip_line(stream: BinaryIO) -> int:
-    """Read past the next newline; returns how many bytes that was."""
+def skip_line(stream: BinaryIO, most: int | None = None) -> int:
+    """Read past the next newline, or past about `most` bytes; returns how many that was."""
     skipped = 0
-    while part := stream.readline(BLOCK):
+    while (most is None or skipped < most) and (part := stream.readline(BLOCK)):
         skipped += len(part)
         if part.endswith(b"\n"):
             break

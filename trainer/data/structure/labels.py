@@ -21,7 +21,7 @@ def label_bytes(record: Record) -> NDArray[np.int8]:
     return np.full(len(record.text.encode()), NONE, dtype=np.int8)
 
 
-def label_tokens(labels: NDArray[np.int8], lengths: Sequence[int]) -> list[int]:
+def label_tokens(labels: NDArray[np.int8], lengths: Sequence[int] | NDArray[np.int64]) -> list[int]:
     """The label of each token, given how many bytes it stands for: that of its first byte that has one.
 
     All `NONE` where the tokens are longer than the text, as those of a tokenizer that puts a space before it.

@@ -1,9 +1,13 @@
 """Generated problems with worked, verified solutions and typed wrong ones.
 
-families  what is asked: numbers, wordings, an equation for the answer, a plan to work it out, wrong plans
-working   how a plan is written down digit by digit, rightly or with a slip
-verify    SymPy reads what was written and decides whether it is true
-generate  draws problems for a split and counts what was rejected
+families    what is asked: numbers, wordings, a condition for the answer, a solver, wrong ways
+working     how sums are written down digit by digit, rightly or with a slip; `verify` reads that back
+steps       how a solver's trace is written down, a formula a step; `check` reads that back, with
+conditions  what an answer has to satisfy, and
+expression  the exact value of a written formula
+generate    draws problems for a split and counts what was rejected; `sampling` says of what, `parallel` in how many
+            processes
+teacher     solutions of another model, verified alike
 """
 
 from trainer.data.synthesis.families import FAMILIES

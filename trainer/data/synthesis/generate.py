@@ -1,18 +1,19 @@
 """Draw problems for a split, verify them, and count what was rejected.
 
-Which split a problem belongs to is decided by the hash of its family and equation, so by its numbers: whatever the
+Which split a problem belongs to is decided by the hash of its family and condition, so by its numbers: whatever the
 seed, the wording and the counts asked for, no held-out problem is ever a training problem of another run.
 """
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
 from random import Random
 from typing import Literal
 
 from trainer.data.synthesis import verify
 from trainer.data.synthesis.families import FAMILIES, Family, Question
-from trainer.data.synthesis.working import Slip, Worked, closing, work
+from trainer.data.synthesis.working import Written, closing
 from trainer.spec import Distractor, Problem
 
 Split = Literal["train", "rl", "heldout"]
@@ -25,14 +26,17 @@ _FRUITLESS_DRAWS = 5_000
 class Generator:
     """Draws verified problems; `rejected` counts failures by "family: reason", `mistakes` distractors by type.
 
+    Of each family's wordings the last `heldout_wordings` are kept for the held-out split, which has no others.
+
     Raises:
         ValueError: a family does not exist, or has none of the levels.
     """
 
-    def __init__(self, families: Sequence[str], levels: Sequence[int], seed: int) -> None:
-        self.families = _chosen(families, levels)
-        self.levels = {family.name: [level for level in levels if level in family.levels] for family in self.families}
+    def __init__(self, families: Sequence[str], levels: Sequence[int], seed: int, heldout_wordings: int = 0) -> None:
+        chosen = _chosen(families, levels)
+        self.levels = {family.name: [level for level in levels if level in family.levels] for family in chosen}
         self.seed = seed
+        self.heldout_wordings = heldout_wordings
         self.rejected: Counter[str] = Counter()
         self.mistakes: Counter[str] = Counter()
 
@@ -42,21 +46,26 @@ class Generator:
         Raises:
             ValueError: a family has too few different problems, naming it.
         """
-        rngs = {family.name: Random(f"{self.seed}/{split}/{family.name}") for family in self.families}
-        seen: set[str] = set()
-        for index in range(count):
-            turn, which = divmod(index, len(self.families))
-            family = self.families[which]
-            levels = self.levels[family.name]
-            level = levels[turn % len(levels)]
-            yield self._next(family, level, split, rngs[family.name], seen)
+        streams = {name: self.of_family(name, split, cycle(levels)) for name, levels in self.levels.items()}
+        for name in islice(cycle(streams), count):
+            yield next(streams[name])
+
+    def of_family(self, name: str, split: Split, levels: Iterator[int]) -> Iterator[Problem]:
+        """Different problems of one family at these levels: independent of what other families give.
+
+        Raises:
+            ValueError: it has too few different ones.
+        """
+        rng, seen = Random(f"{self.seed}/{split}/{name}"), set[str]()
+        for level in levels:
+            yield self._next(FAMILIES[name], level, split, rng, seen)
 
     def _next(self, family: Family, level: int, split: Split, rng: Random, seen: set[str]) -> Problem:
         for _ in range(_FRUITLESS_DRAWS):
             question = family.draw(rng, level)
-            prompt = rng.choice(question.wordings)
+            prompt = rng.choice(self._wordings(question, split))
             identity = hashlib.sha256(prompt.encode()).hexdigest()[:16]
-            if identity in seen or split_of(family.name, question.equation) != split:
+            if identity in seen or split_of(family.name, question.condition) != split:
                 continue
             seen.add(identity)
             problem = self._verified(family.name, level, identity, prompt, question, split, rng)
@@ -67,57 +76,51 @@ class Generator:
             "ask for fewer, or for more levels or families"
         )
 
+    def _wordings(self, question: Question, split: Split) -> tuple[str, ...]:
+        if not self.heldout_wordings:
+            return question.wordings
+        border = len(question.wordings) - self.heldout_wordings
+        return question.wordings[border:] if split == "heldout" else question.wordings[:border]
+
     def _verified(
         self, name: str, level: int, identity: str, prompt: str, question: Question, split: Split, rng: Random
     ) -> Problem | None:
-        worked = work(question.plan)
-        assert worked is not None, f"family '{name}' gave a plan that cannot be worked out: {question.plan}"
-        fault = verify.prompt_fault(prompt, question.equation)
-        fault = fault or verify.solution_fault(worked.solution, question.equation)
+        right = question.solution()
+        fault = verify.prompt_fault(prompt, question.condition) or question.solution_fault(right.solution)
         if fault is not None:
             self.rejected[f"{name}: {fault}"] += 1
             return None
-        answer = str(worked.result)
-        if split == "rl":
-            return Problem(id=identity, family=name, level=level, prompt=prompt, solution="", direct="", answer=answer)
+        bare = split == "rl"
         return Problem(
             id=identity,
             family=name,
             level=level,
             prompt=prompt,
-            solution=worked.solution,
-            direct=closing(worked.result),
-            answer=answer,
-            distractors=tuple(self._distractors(name, question, worked, rng)),
+            solution="" if bare else right.solution,
+            direct="" if bare else closing(right.answer),
+            answer=right.answer,
+            distractors=() if bare else tuple(self._distractors(name, question, right, rng)),
+            condition=question.kept_condition,
         )
 
-    def _distractors(self, name: str, question: Question, worked: Worked, rng: Random) -> Iterator[Distractor]:
-        """Every wrong plan and a slip of each kind, where they lead to a wrong answer that nobody gave yet."""
-        wrong = {mistake: work(plan) for mistake, plan in question.wrong_plans.items()}
-        wrong |= {slip.kind: work(question.plan, slip) for slip in _slips(worked, rng)}
-        given = {worked.result}
-        for mistake, candidate in wrong.items():
-            if candidate is None or candidate.result in given:
+    def _distractors(self, name: str, question: Question, right: Written, rng: Random) -> Iterator[Distractor]:
+        """Every mistake that leads to a wrong answer which nobody gave yet."""
+        given = {right.answer}
+        for mistake, written in list(question.wrong(rng)):
+            if written.answer in given:
                 continue
-            fault = verify.distractor_fault(candidate.solution, question.equation)
+            fault = question.distractor_fault(written)
             if fault is not None:
                 self.rejected[f"{name}: {mistake}: {fault}"] += 1
                 continue
-            given.add(candidate.result)
+            given.add(written.answer)
             self.mistakes[mistake] += 1
-            yield Distractor(mistake=mistake, solution=candidate.solution, answer=str(candidate.result))
+            yield Distractor(mistake=mistake, solution=written.solution, answer=written.answer)
 
 
-def split_of(family: str, equation: str) -> Split:
-    bucket = int.from_bytes(hashlib.sha256(f"{family}: {equation}".encode()).digest()[:8]) % 100
+def split_of(family: str, condition: str) -> Split:
+    bucket = int.from_bytes(hashlib.sha256(f"{family}: {condition}".encode()).digest()[:8]) % 100
     return "heldout" if bucket < _HELDOUT_BELOW else "rl" if bucket < _RL_BELOW else "train"
-
-
-def _slips(worked: Worked, rng: Random) -> Iterator[Slip]:
-    yield Slip("off_by_one", rng.randrange(len(worked.carries)))
-    carrying = [column for column, carried in enumerate(worked.carries) if carried]
-    if carrying:
-        yield Slip("dropped_carry", rng.choice(carrying))
 
 
 def _chosen(names: Sequence[str], levels: Sequence[int]) -> list[Family]:

@@ -6,7 +6,7 @@ operation is the head of the next, so that it is written once more in reading or
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from trainer.data.tokenizer import END_THINK, THINK
 
@@ -44,12 +44,19 @@ class Worked:
     carries: tuple[bool, ...]
 
     @property
-    def solution(self) -> str:
-        return f"{THINK}{self.steps}{END_THINK}{closing(self.result)}"
+    def written(self) -> "Written":
+        return Written(f"{THINK}{self.steps}{END_THINK}{closing(str(self.result))}", str(self.result))
 
 
-def closing(result: int) -> str:
-    return f"{CLOSING} {result}."
+class Written(NamedTuple):
+    """A whole solution: the working in `<think>…</think>`, then the closing sentence; and the answer by itself."""
+
+    solution: str
+    answer: str
+
+
+def closing(answer: str) -> str:
+    return f"{CLOSING} {answer}."
 
 
 def add(left: Plan, right: Plan) -> Operation:

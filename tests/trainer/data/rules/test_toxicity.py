@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.data.rules.documents import ENGLISH, document
+from trainer.data.rules.mentions import harmless_mentions
 from trainer.data.rules.order import toxicity_model
 from trainer.data.rules.toxicity import Toxicity, WordList, labelled_rows, train
 from trainer.spec import RuleSettings
@@ -27,12 +28,21 @@ def test_the_list_counts_passages_with_listed_words() -> None:
 
 
 def test_a_trained_model_judges_by_its_labels() -> None:
-    rule = Toxicity(train(ROWS, "fine"), 0.5)
+    model = train(ROWS, "fine")
+    rule = Toxicity(model, 0.5)
+    assert model.toxicity("") == pytest.approx(0.5), "no evidence either way, whatever the share of toxic rows"
     assert rule.apply(document("you are a real idiot")) is None
     assert rule.apply(document("you are a real friend"))
     assert rule.apply(document("you are a real idiot", "code")), "code is not judged"
     with pytest.raises(ValueError, match=r"'neither'.*fine, insult"):
         train(ROWS, "neither")
+
+
+def test_to_mention_a_group_is_not_toxic_though_insults_do() -> None:
+    rows = [*ROWS, *((f"all {group} are idiots", "insult") for group in ("women", "Jews", "gay men") for _ in range(9))]
+    model = train(rows, "fine")
+    assert model.toxicity("all women are idiots") > 0.5
+    assert max(map(model.toxicity, harmless_mentions())) < 0.5
 
 
 def test_settings_name_rows_or_a_saved_model(tmp_path: Path) -> None:
