@@ -23,7 +23,10 @@ class Base(DeclarativeBase):
 
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map = {  # noqa: RUF012
-        **dict.fromkeys((dict[str, Any], dict[str, str], list[dict[str, Any]], list[str]), JSON),
+        dict[str, Any]: JSON,
+        dict[str, str]: JSON,
+        list[dict[str, Any]]: JSON,
+        list[str]: JSON,
         float: Double,
     }
 

@@ -26,6 +26,7 @@ from dashboard.schemas import (
     Metrics,
     NewUser,
     Pipeline,
+    Raters,
     Sampling,
     System,
     Token,
@@ -155,15 +156,23 @@ class Client(DataClient):
         response = self.backend.request("GET", "/pairs/next")
         return None if response.status_code == 204 else BlindPair.model_validate_json(response.content)
 
-    def label(self, pair: BlindPair, choice: Choice, seconds: float, note: str) -> None:
+    def label(self, pair: BlindPair, choice: Choice, seconds: float, note: str, reasons: Sequence[str]) -> None:
         body = {"pair": pair.id, "position": pair.position, "choice": choice, "seconds": seconds, "note": note}
-        self.backend.request("POST", "/labels", json=body)
+        self.backend.request("POST", "/labels", json=body | {"reasons": list(reasons)})
+
+    def undo_label(self) -> BlindPair | None:
+        """The pair of this user's newest label, which is taken back; None when there is none."""
+        response = self.backend.request("POST", "/labels/undo")
+        return None if response.status_code == 204 else BlindPair.model_validate_json(response.content)
+
+    def raters(self) -> Raters:
+        return self.backend.ask(Raters, "GET", "/raters")
 
     def label_summary(self) -> LabelSummary:
         return self.backend.ask(LabelSummary, "GET", "/labels/summary")
 
-    def pairs_from_job(self, job: str, limit: int) -> None:
-        self.backend.request("POST", "/pairs/from-job", json={"job": job, "limit": limit})
+    def pairs_from_job(self, job: str, limit: int, order: str) -> None:
+        self.backend.request("POST", "/pairs/from-job", json={"job": job, "limit": limit, "order": order})
 
     def save_pair(self, prompt: Sequence[Message], a: str, b: str, origin: str) -> None:
         body = {"prompt": role_and_content(prompt), "a": a, "b": b, "origin": origin}

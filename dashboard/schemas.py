@@ -118,6 +118,30 @@ class BlindPair(Schema):
     remaining: int
 
 
+class Rater(Schema):
+    """One person as a judge; shares are null where nothing was counted."""
+
+    name: str
+    labels: int
+    skipped: int
+    left: int
+    right: int
+    median_seconds: float | None
+    repeats: int
+    consistent: float | None
+    swapped: int
+    same_side: float | None
+    kappa: dict[str, float | None]
+    alarms: tuple[str, ...]
+
+
+class Raters(Schema):
+    raters: tuple[Rater, ...]
+    shared_pairs: int
+    contradicted: int
+    alpha: float | None
+
+
 class Upload(Schema):
     """A file in the platform's home; a clean job can read it once all of it is there."""
 

@@ -36,28 +36,24 @@ def bind(platform: Platform, row: JobRow) -> Bound:
     spec = JOB_SPEC.validate_python(row.spec)
     with platform.database.read() as session:
         found = {job.id: job for job in session.scalars(select(JobRow).where(JobRow.id.in_(row.sources.values())))}
-        inputs = {role: session.get_one(DatasetRow, name).folder for role, name in frozen_inputs(spec).items()}
-    for role, folder in inputs.items():
-        if not Path(folder).is_dir():
+        frozen = {role: session.get_one(DatasetRow, name).folder for role, name in frozen_inputs(spec).items()}
+    sources = {role: found[job_id] for role, job_id in row.sources.items()}
+    keys: dict[str, str] = {}
+    for role, dataset_folder in frozen.items():
+        if not Path(dataset_folder).is_dir():
             raise ValueError(f"input '{role}': the folder of the frozen dataset is gone; make it again")
-    keys = {role: content_key(Path(folder)) for role, folder in inputs.items()}
-    for role, job_id in row.sources.items():
-        inputs[role], keys[role] = found[job_id].run_folder, _content_of(platform, role, found[job_id])
+        keys[role] = content_key(Path(dataset_folder))
+    for role, source in sources.items():
+        folder = Path(source.run_folder)
+        if not folder.is_dir() and not platform.store.has(folder):
+            raise ValueError(f"input '{role}': the run folder of job {source.id} is gone; run that job again")
+        keys[role] = content_key(folder) if folder.is_dir() else source.content_key or ""
+    inputs = frozen | {role: source.run_folder for role, source in sources.items()}
     dataset = freeze_labels(platform) if LABELS in spec.optional_roles else None
     if dataset is not None:
         inputs[LABELS] = dataset.folder
         keys[LABELS] = content_key(Path(dataset.folder))
     return Bound(spec, inputs, dataset.id if dataset else None, _key(spec, keys))
-
-
-def _content_of(platform: Platform, role: str, source: JobRow) -> str:
-    """The content key of a job's run, which may lie in the store alone."""
-    folder = Path(source.run_folder)
-    if folder.is_dir():
-        return content_key(folder)
-    if not platform.store.has(folder):
-        raise ValueError(f"input '{role}': the run folder of job {source.id} is gone; make it again")
-    return source.content_key or ""
 
 
 def _key(spec: JobSpec, input_keys: dict[str, str]) -> str | None:

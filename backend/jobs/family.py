@@ -1,4 +1,4 @@
-"""A clean job in shards is a family: shard jobs, bucket jobs that read them, and the job itself, which reads both."""
+"""A clean job in shards is a family: shard jobs, bucket jobs that read from them, and the job itself."""
 
 from typing import Any
 

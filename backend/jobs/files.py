@@ -4,12 +4,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.errors import Invalid, NotFound
+from backend.errors import Invalid, NotFound, Unavailable
 from backend.jobs.rows import Page, Rows, page
 from backend.jobs.schemas import RowsQuery
+from backend.jobs.tables import JobRow
+from backend.platform import Platform
+from backend.store import StoreError
 from trainer.artifacts import RunFolder, is_complete
 
 LOG_BYTES = 64 * 1024
+
+
+def fetched(platform: Platform, row: JobRow) -> RunFolder:
+    """A job's run folder, fetched from the store where another machine ran it.
+
+    Raises:
+        Unavailable: the store does not answer.
+    """
+    if row.state == "succeeded":
+        try:
+            platform.store.fetch(Path(row.run_folder))
+        except StoreError as error:
+            raise Unavailable(str(error)) from error
+    return RunFolder(row.run_folder)
 
 
 def read_log(path: Path, offset: int) -> tuple[str, int]:

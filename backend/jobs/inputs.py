@@ -26,9 +26,9 @@ PRODUCERS: dict[str, frozenset[str]] = {
     "baseline": frozenset({"evaluate"}),
     "evaluation": frozenset({"evaluate"}),
     "export": frozenset({"export"}),
+    "knowledge": frozenset({"knowledge"}),
     "shard": frozenset({"clean_shard"}),
     "bucket": frozenset({"clean_bucket"}),
-    "knowledge": frozenset({"knowledge"}),
 }
 # Role -> kind of frozen dataset that can stand in for a job.
 FROZEN = {"problems": "reviewed"}

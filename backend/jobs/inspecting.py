@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backend.asking import ask_trainer
 from backend.errors import Invalid
-from backend.jobs.service import get_job, run_folder
+from backend.jobs.files import fetched
+from backend.jobs.service import get_job
 from backend.jobs.tables import JobRow
 from backend.platform import Platform
 
@@ -25,12 +26,20 @@ class InspectQuery(BaseModel):
 def inspect(platform: Platform, job_id: str, asked: InspectQuery) -> Any:
     """Raises: NotFound, Invalid: no such job, or one of another kind; or the command's own sentence."""
     row = _tokenized(platform, job_id)
-    place = ["--source", asked.source, "--split", asked.split, "--row", str(asked.row)]
-    arguments = ["inspect", run_folder(platform, row), *place]
+    arguments = [
+        "inspect",
+        _folder(platform, row),
+        "--source",
+        asked.source,
+        "--split",
+        asked.split,
+        "--row",
+        str(asked.row),
+    ]
     if "documents" in row.sources:
-        arguments += ["--documents", run_folder(platform, get_job(platform, row.sources["documents"]))]
+        arguments += ["--documents", _folder(platform, get_job(platform, row.sources["documents"]))]
     if asked.training is not None:
-        arguments += ["--training", run_folder(platform, _trained_on(platform, row, asked.training))]
+        arguments += ["--training", _folder(platform, _trained_on(platform, row, asked.training))]
     return ask_trainer(arguments)
 
 
@@ -39,7 +48,11 @@ def drawn(platform: Platform, job_id: str, step: int) -> Any:
 
     Raises: NotFound, Invalid: no such job or step.
     """
-    return ask_trainer(["drawn", run_folder(platform, get_job(platform, job_id)), "--step", str(step)])
+    return ask_trainer(["drawn", _folder(platform, get_job(platform, job_id)), "--step", str(step)])
+
+
+def _folder(platform: Platform, row: JobRow) -> str:
+    return str(fetched(platform, row).path)
 
 
 def _tokenized(platform: Platform, job_id: str) -> JobRow:

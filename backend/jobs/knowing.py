@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from backend.asking import ask_trainer
 from backend.errors import Invalid
-from backend.jobs.service import get_job, run_folder
+from backend.jobs.files import fetched
+from backend.jobs.service import get_job
 from backend.platform import Platform
 
 SECONDS = 20.0
@@ -45,4 +46,4 @@ def _ask(platform: Platform, job_id: str, options: list[str], query: str) -> Any
     if row.kind != "knowledge" or row.state != "succeeded":
         raise Invalid(f"job '{row.name}' ({row.kind}, {row.state}) has no store; name a knowledge job that ended")
     # After '--' a query that begins with a dash is no option.
-    return ask_trainer(["search", *options, "--", run_folder(platform, row), query], seconds=SECONDS)
+    return ask_trainer(["search", *options, "--", str(fetched(platform, row).path), query], seconds=SECONDS)

@@ -9,15 +9,9 @@ from backend.jobs import files, metrics, service
 from backend.jobs.inspecting import InspectQuery, drawn, inspect
 from backend.jobs.knowing import GraphQuery, SearchQuery, graph, search
 from backend.jobs.schemas import ArtifactSchema, JobSchema, LogSchema, RowsQuery, RowsSchema
-from backend.jobs.tables import JobRow, JobState
-from backend.platform import Platform
-from trainer.artifacts import RunFolder
+from backend.jobs.tables import JobState
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
-
-
-def _run(platform: Platform, row: JobRow) -> RunFolder:
-    return RunFolder(service.run_folder(platform, row))
 
 
 @router.post("", status_code=201)
@@ -65,33 +59,33 @@ def get_metrics(
 @router.get("/{job_id}/log")
 def get_log(platform: PlatformDep, job_id: str, offset: int = 0) -> LogSchema:
     """At most 64 KiB from a byte offset; a negative one counts from the end."""
-    text, following = files.read_log(_run(platform, service.get_job(platform, job_id)).log_file, offset)
+    text, following = files.read_log(files.fetched(platform, service.get_job(platform, job_id)).log_file, offset)
     return LogSchema(text=text, next=following)
 
 
 @router.get("/{job_id}/result")
 def get_result(platform: PlatformDep, job_id: str) -> dict[str, Any]:
     row = service.get_job(platform, job_id)
-    if not (_run(platform, row).artifacts / "result.json").is_file():
+    if not (files.fetched(platform, row).artifacts / "result.json").is_file():
         raise NotFound(f"job '{row.name}' has no result yet; it is {row.state}")
-    return _run(platform, row).result()
+    return files.fetched(platform, row).result()
 
 
 @router.get("/{job_id}/artifacts")
 def list_artifacts(platform: PlatformDep, job_id: str) -> list[ArtifactSchema]:
-    found = files.list_artifacts(_run(platform, service.get_job(platform, job_id)))
+    found = files.list_artifacts(files.fetched(platform, service.get_job(platform, job_id)))
     return [ArtifactSchema(path=file.path, bytes=file.bytes) for file in found]
 
 
 @router.get("/{job_id}/artifacts/{path:path}")
 def get_artifact(platform: PlatformDep, job_id: str, path: str) -> FileResponse:
-    return FileResponse(files.find_artifact(_run(platform, service.get_job(platform, job_id)), path))
+    return FileResponse(files.find_artifact(files.fetched(platform, service.get_job(platform, job_id)), path))
 
 
 @router.get("/{job_id}/rows")
 def get_rows(platform: PlatformDep, job_id: str, asked: Annotated[RowsQuery, Query()]) -> RowsSchema:
     """Rows of a JSON Lines artifact from number `offset` on; ask again with `next` until it is null."""
-    return RowsSchema.of(files.preview(_run(platform, service.get_job(platform, job_id)), asked))
+    return RowsSchema.of(files.preview(files.fetched(platform, service.get_job(platform, job_id)), asked))
 
 
 @router.get("/{job_id}/inspect")

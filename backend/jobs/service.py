@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from itertools import count
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from backend.errors import Conflict, Invalid, NotFound, Unavailable
+from backend.errors import Conflict, Invalid, NotFound
 from backend.jobs.advance import advance
 from backend.jobs.claims import cancelled_values
 from backend.jobs.family import family_of
@@ -19,7 +18,6 @@ from backend.jobs.inputs import resolve_sources, with_readable_paths
 from backend.jobs.tables import FINISHED, JobRow, JobState
 from backend.pipelines.tables import PipelineRow
 from backend.platform import Platform
-from backend.store import StoreError
 from trainer.spec import JOB_SPEC, JobSpec, explain
 
 
@@ -108,20 +106,6 @@ def get_job(platform: Platform, job_id: str) -> JobRow:
     return row
 
 
-def run_folder(platform: Platform, row: JobRow) -> str:
-    """Where a job's files are to be read; fetched from the store where another machine ran it.
-
-    Raises:
-        Unavailable: the store does not answer.
-    """
-    if row.state == "succeeded":
-        try:
-            platform.store.fetch(Path(row.run_folder))
-        except StoreError as error:
-            raise Unavailable(str(error)) from error
-    return row.run_folder
-
-
 def cancel(platform: Platform, job_ids: Sequence[str]) -> None:
     """Cancel what has not started, ask what runs to save and stop, leave the rest as it is; parts of a job with it."""
     mine = or_(JobRow.id.in_(job_ids), JobRow.parent_id.in_(job_ids))
@@ -172,7 +156,7 @@ def retry(platform: Platform, job_id: str) -> JobRow:
 
 
 def _never_started_after(session: Session, row: JobRow) -> list[str]:
-    """Jobs that read from this one, directly or not, and ended without ever running."""
+    """Jobs that read from this one, directly or not, and ended without ever running: cancelled, or a part failed."""
     ended = JobRow.state.in_(("failed", "cancelled"))
     query = select(JobRow).where(ended, JobRow.attempt == 0).order_by(JobRow.position)
     blocked = list(session.scalars(query.where(JobRow.created >= row.created)))

@@ -19,7 +19,9 @@ def lineage(platform: Platform, of: str) -> Lineage:
         NotFound: there is no such job or dataset.
     """
     with platform.database.read() as session:
-        jobs = list(session.scalars(select(JobRow).order_by(JobRow.created, JobRow.position)))
+        jobs = list(
+            session.scalars(select(JobRow).where(JobRow.parent_id.is_(None)).order_by(JobRow.created, JobRow.position))
+        )
         datasets = list(session.scalars(select(DatasetRow).order_by(DatasetRow.created)))
     nodes = [Node(id=row.id, type="job", name=row.name, kind=row.kind, state=row.state) for row in jobs]
     nodes += [Node(id=row.id, type="dataset", name=row.id, kind=row.kind, state="succeeded") for row in datasets]

@@ -11,7 +11,8 @@ from sqlalchemy import func, select, update
 
 from backend.db import upsert
 from backend.errors import Invalid, NotFound
-from backend.jobs.service import get_job, run_folder
+from backend.jobs.files import fetched
+from backend.jobs.service import get_job
 from backend.jobs.tables import JobRow
 from backend.platform import Platform
 from backend.preferences.formats import read_pair
@@ -83,7 +84,7 @@ def pairs_of_job(platform: Platform, job_id: str, limit: int, order: Order = "as
         Invalid: it left no pairs, or no scores of them.
     """
     row: JobRow = get_job(platform, job_id)
-    folder = RunFolder(run_folder(platform, row))
+    folder = fetched(platform, row)
     try:
         pairs = list(read_jsonl(folder.artifact("pairs") / "pairs.jsonl", Pair))
     except ValueError as error:

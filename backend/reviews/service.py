@@ -11,15 +11,15 @@ from sqlalchemy.orm import Session
 from backend.db import upsert
 from backend.errors import Conflict, Invalid, NotFound
 from backend.jobs.claims import rowcount
+from backend.jobs.files import fetched
 from backend.jobs.rows import Rows
-from backend.jobs.service import get_job, run_folder
+from backend.jobs.service import get_job
 from backend.jobs.tables import JobRow
 from backend.platform import Platform
 from backend.reviews.checking import checked
 from backend.reviews.schemas import NewReview, Place, QueueSchema, ReviewItem, Split
 from backend.reviews.tables import ReviewLeaseRow, ReviewRow
 from backend.users.tables import UserRow
-from trainer.artifacts import RunFolder
 
 LEASE_SECONDS = 600.0
 ALIVE = ReviewRow.undone.is_(None)
@@ -56,7 +56,7 @@ def open_queue(platform: Platform, place: Place) -> Queue:
         raise Invalid(
             f"job '{row.name}' ({row.kind}, {row.state}) left no problems to review; name a synthesize job that ended"
         )
-    path = RunFolder(run_folder(platform, row)).artifact("problems") / f"{place.split}.jsonl"
+    path = fetched(platform, row).artifact("problems") / f"{place.split}.jsonl"
     return Queue(row.reused_from or row.id, place.split, Rows([path]))
 
 

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ def python(text: str) -> str:
 
 
 def at(text: str, **names: Number) -> Number:
-    return eval(python(text.strip()), _MATH | names)  # noqa: S307  # our own generator's formulas
+    return eval(python(text.strip()), _MATH | names)  # our own generator's formulas
 
 
 def numbers(text: str) -> list[Fraction]:
@@ -224,7 +224,9 @@ def alike(left: float, right: float) -> bool:
 
 
 def _derivative(prompt: str, answer: str) -> bool:
-    formula = found(r"(?:Differentiate|f\(x\) =|derivative of(?! f\()|y =) (.+?)(?: with respect|\?$|\.(?: |$))", prompt)[1]
+    formula = found(
+        r"(?:Differentiate|f\(x\) =|derivative of(?! f\()|y =) (.+?)(?: with respect|\?$|\.(?: |$))", prompt
+    )[1]
     return "C" not in answer and all(alike(slope(formula, x), float(at(answer, x=x))) for x in _POINTS)
 
 
@@ -273,7 +275,7 @@ def _points(prompt: str) -> list[tuple[int, int]]:
 
 CHECKS["hypotenuse"] = equals(lambda prompt: math.hypot(*map(float, numbers(prompt))))
 CHECKS["point_distance"] = equals(lambda prompt: math.dist(*_points(prompt)[:2]))
-CHECKS["trapezoid_area"] = equals(lambda prompt: _trapezoid(prompt))
+CHECKS["trapezoid_area"] = equals(lambda prompt: _trapezoid(prompt))  # noqa: PLW0108 (defined below)
 
 
 def _trapezoid(prompt: str) -> Number:
@@ -427,7 +429,7 @@ def _ways(total: int, chosen: int) -> int:
     """Pascal's triangle."""
     row = [1]
     for _ in range(total):
-        row = [1, *(left + right for left, right in zip(row, row[1:], strict=False)), 1]
+        row = [1, *(left + right for left, right in pairwise(row)), 1]
     return row[chosen]
 
 

@@ -7,7 +7,7 @@ import streamlit as st
 
 from dashboard import formats
 from dashboard.login import client, current_user
-from dashboard.schemas import BlindPair, Choice
+from dashboard.schemas import BlindPair, Choice, Rater
 from dashboard.ui import answer, flash, turns
 
 # choice, button, key
@@ -18,6 +18,12 @@ CHOICES: tuple[tuple[Choice, str, str], ...] = (
     ("both_bad", "Both bad", "X"),
     ("skip", "Skip", "S"),
 )
+REASONS = ("correct", "clear", "complete", "concise", "format", "safe", "helpful", "honest")
+ORDERS = {
+    "as_made": "As they were made",
+    "uncertain": "Least certain to the reward model first",
+    "disagreement": "Where the reward model prefers the answer that was verified to be worse",
+}
 GUIDELINES = """
 Choose the answer you would rather have received.
 
@@ -39,10 +45,21 @@ def open_pair() -> BlindPair | None:
     return pair if isinstance(pair, BlindPair) else None
 
 
-def judge(pair: BlindPair, choice: Choice, note: str) -> None:
+def judge(pair: BlindPair, choice: Choice) -> None:
     seconds = time.monotonic() - st.session_state["pair_shown"]
-    client().label(pair, choice, round(seconds, 2), note)
+    note, reasons = st.session_state.get(f"note-{pair.id}", ""), st.session_state.get(f"reasons-{pair.id}", [])
+    client().label(pair, choice, round(seconds, 2), note, reasons)
     del st.session_state["pair"]
+    st.rerun()
+
+
+def undo() -> None:
+    """Show the pair of the last label again, to be judged anew."""
+    pair = client().undo_label()
+    if pair is None:
+        flash("There is no label of yours to take back.")
+    else:
+        st.session_state["pair"], st.session_state["pair_shown"] = pair, time.monotonic()
     st.rerun()
 
 
@@ -56,12 +73,12 @@ def sides(pair: BlindPair) -> None:
 
 def buttons(pair: BlindPair) -> None:
     """One button a choice. The keys carry the pair, so a second press meant for the last pair does nothing."""
-    note = st.session_state.get(f"note-{pair.id}", "")
     for column, (choice, text, key) in zip(st.columns(len(CHOICES)), CHOICES, strict=True):
         kind: Literal["primary", "secondary"] = "primary" if choice in ("left", "right") else "secondary"
         with column:
             if st.button(text, shortcut=key, key=f"{choice}-{pair.id}", type=kind, width="stretch"):
-                judge(pair, choice, note)
+                judge(pair, choice)
+    st.pills("Why (optional)", REASONS, selection_mode="multi", format_func=str.capitalize, key=f"reasons-{pair.id}")
     st.text_input("Note (optional)", key=f"note-{pair.id}")
 
 
@@ -69,6 +86,8 @@ def progress() -> None:
     summary = client().label_summary()
     st.metric("Pairs left to judge", formats.number(summary.remaining), border=True)
     st.caption(f"{formats.number(summary.mine)} judged by you · {formats.number(summary.labelled)} in all")
+    if st.button("Take back my last label", shortcut="U", icon=":material/undo:", disabled=not summary.mine):
+        undo()
 
 
 def import_form() -> None:
@@ -84,11 +103,49 @@ def import_form() -> None:
             format_func=lambda id: f"{jobs[id].name} · {formats.ago(jobs[id].finished)} · {id[:8]}",
         )
         limit = st.number_input("Pairs", min_value=1, max_value=10_000, value=50)
+        order = st.selectbox("Order", list(ORDERS), format_func=lambda name: ORDERS[name])
         if st.form_submit_button("Import pairs from a reward job") and job:
-            client().pairs_from_job(job, int(limit))
+            client().pairs_from_job(job, int(limit), order)
             st.session_state.pop("pair", None)
             flash("The pairs are in the queue.")
             st.rerun()
+
+
+def rater_row(rater: Rater) -> dict[str, str | int]:
+    seconds = "–" if rater.median_seconds is None else f"{rater.median_seconds:.1f} s"
+    kappas = [f"{name} {value:.2f}" for name, value in rater.kappa.items() if value is not None]
+    return {
+        "Judge": rater.name,
+        "Labels": rater.labels,
+        "Skipped": rater.skipped,
+        "Left : right": f"{rater.left} : {rater.right}",
+        "Median time": seconds,
+        "Repeats judged alike": counted(rater.consistent, rater.repeats),
+        "Same side when swapped": counted(rater.same_side, rater.swapped),
+        "Agreement (kappa)": ", ".join(kappas) or "–",
+    }
+
+
+def counted(share: float | None, count: int) -> str:
+    return "–" if share is None else f"{formats.percent(share)} of {count}"
+
+
+def rater_meter() -> None:
+    """Each person as a judge: alarms first, then the figures."""
+    found = client().raters()
+    if not found.raters:
+        st.caption("Nobody has judged a pair yet.")
+        return
+    for rater in found.raters:
+        for alarm in rater.alarms:
+            st.warning(f"**{rater.name}** {alarm}.", icon=":material/warning:")
+    st.dataframe([rater_row(rater) for rater in found.raters], hide_index=True, height="content")
+    alpha = "–" if found.alpha is None else f"{found.alpha:.2f}"
+    st.caption(
+        f"{found.shared_pairs} pairs were judged by several, {found.contradicted} of them with opposite labels; "
+        f"Krippendorff's alpha {alpha}. Some pairs come back unannounced, half of them with the answers swapped: that "
+        "is what consistency is measured with."
+    )
 
 
 def page() -> None:
@@ -106,12 +163,15 @@ def page() -> None:
         if pair is None:
             st.session_state.pop("pair", None)
             st.success("Nothing is left to judge. Thank you.", icon=":material/done_all:")
-            return
-        with st.container(border=True):
-            st.caption("Question")
-            turns(pair.prompt)
-        sides(pair)
-        buttons(pair)
+        else:
+            with st.container(border=True):
+                st.caption("Question")
+                turns(pair.prompt)
+            sides(pair)
+            buttons(pair)
+    if current_user().role != "labeller":
+        with st.expander("Rater meter", icon=":material/speed:"):
+            rater_meter()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from benchmarks.speed.serving import Timing, batching, ratios, report
 from serving.loader import paged_forward
 from serving.runner import Runner
 from tests.trainer import tiny
-from trainer.data.packing import Piece, pack_running
 from trainer.data.rows import Rows
 
 
@@ -46,7 +45,6 @@ def test_a_network_that_knows_nothing_has_the_vocabulary_as_its_perplexity(tmp_p
     model = tiny.network()
     with torch.no_grad():
         model.lm_head.weight.zero_()
-    pieces = [Piece([1, 2, 3, 4, 5, 6], [False] + [True] * 5, 0), Piece([7, 8, 9], [False, True, True], 0)]
-    pack_running(pieces, 8, 0).save(tmp_path / "rows")
-    forward = paged_forward(Runner(model, 8, 4), 4)
-    assert rounding.perplexity(forward, Rows(tmp_path / "rows"), 2) == pytest.approx(tiny.VOCABULARY, rel=1e-4)
+    rows = tiny.tokenized_run(tmp_path / "run").artifact("tokens") / "text" / "heldout"
+    forward = paged_forward(Runner(model, 16, 4), 4)
+    assert rounding.perplexity(forward, Rows(rows), 2) == pytest.approx(tiny.VOCABULARY, rel=1e-4)

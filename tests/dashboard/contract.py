@@ -133,6 +133,22 @@ ARTIFACTS: dict[str, dict[str, str]] = {
         + "\n"
     },
 }
+RATER = {
+    "user": "u2",
+    "name": "Ben",
+    "labels": 28,
+    "skipped": 2,
+    "left": 28,
+    "right": 0,
+    "left_p": 7e-9,
+    "median_seconds": 3.25,
+    "repeats": 4,
+    "consistent": 0.5,
+    "swapped": 2,
+    "same_side": 1.0,
+    "kappa": {"Ada": 0.02},
+    "alarms": ["chose the left answer 28 of 28 times, whatever stood there"],
+}
 PAIRS = [
     {
         "id": "p1",
@@ -445,6 +461,19 @@ def preferences(app: FastAPI, platform: Platform) -> None:
             "mine": done,
             "left_share": None,
         }
+
+    @app.post("/labels/undo", response_model=None)
+    def undo() -> dict[str, Any] | Response:
+        if not platform.labels:
+            return Response(status_code=204)
+        taken_back = platform.labels.pop()["pair"]
+        [pair] = [pair for pair in PAIRS if pair["id"] == taken_back]
+        platform.pairs.insert(0, pair)
+        return pair | {"remaining": len(platform.pairs)}
+
+    @app.get("/raters")
+    def raters() -> dict[str, Any]:
+        return {"raters": [RATER], "shared_pairs": 12, "contradicted": 1, "alpha": 0.71}
 
     @app.post("/pairs/from-job")
     def from_job(body: dict[str, Any]) -> dict[str, Any]:

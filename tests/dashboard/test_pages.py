@@ -154,8 +154,9 @@ def test_parts_of_a_job_are_shown_under_it_and_counted_together(open_page: Open,
         platform.jobs[part["id"]] = part
     app = open_page("pipeline", id="pipe1")
     bars = {bar.proto.text: bar.proto.value for bar in app.get("progress")}
-    # One is done, two have come a third of their way, and to put them together is left.
-    assert bars["1 of 3 parts done"] == pytest.approx(100 * (1 + 1 / 3 + 1 / 3 + 0) / 4, abs=1)
+    assert bars["1 of 3 parts done"] == pytest.approx(100 * (1 + 1 / 3 + 1 / 3 + 0) / 4, abs=1), (
+        "to put them together is left"
+    )
     assert "of 9 jobs done" in texts(app)
     assert any(expander.label == "3 parts" for expander in app.expander)
 
@@ -237,7 +238,14 @@ def test_labels_carry_position_and_choice_until_none_is_left(open_page: Open, pl
     app = open_page("label")
     assert "What is 17 + 26?" in texts(app)
     shortcuts = {item.label: item.proto.shortcut.lower() for item in app.button if item.proto.shortcut}
-    assert shortcuts == {"A is better": "a", "B is better": "b", "Tie": "t", "Both bad": "x", "Skip": "s"}
+    assert shortcuts == {
+        "A is better": "a",
+        "B is better": "b",
+        "Tie": "t",
+        "Both bad": "x",
+        "Skip": "s",
+        "Take back my last label": "u",
+    }
     button(app, "A is better")
     button(app, "Tie")
     assert [(label["pair"], label["position"], label["choice"]) for label in platform.labels] == [
@@ -258,7 +266,26 @@ def test_a_press_meant_for_the_last_pair_judges_nothing(open_page: Open, platfor
 def test_pairs_come_from_a_reward_job(open_page: Open, platform: Platform) -> None:
     app = open_page("label")
     button(app, "Import pairs from a reward job")
-    assert platform.imports == [{"job": "pipe1-reward", "limit": 50}]
+    assert platform.imports == [{"job": "pipe1-reward", "limit": 50, "order": "as_made"}]
+
+
+def test_a_label_is_taken_back_and_its_pair_shown_again(open_page: Open, platform: Platform) -> None:
+    app = open_page("label")
+    app = button(app, "A is better")
+    assert "What is 17 + 26?" not in texts(app)
+    app = button(app, "Take back my last label")
+    assert "What is 17 + 26?" in texts(app)
+    assert platform.labels == []
+
+
+def test_the_meter_warns_of_a_judge_who_looks_at_nothing(open_page: Open, platform: Platform) -> None:
+    app = open_page("label")
+    assert "**Ben** chose the left answer 28 of 28 times" in app.warning[0].value
+    [row] = app.dataframe[0].value.to_dict("records")
+    assert (row["Left : right"], row["Repeats judged alike"]) == ("28 : 0", "50.0 % of 4")
+    assert (row["Same side when swapped"], row["Agreement (kappa)"]) == ("100.0 % of 2", "Ada 0.02")
+    platform.role = "labeller"
+    assert not open_page("label").dataframe
 
 
 def test_a_labeller_starts_on_the_label_page_without_import(open_page: Open, platform: Platform) -> None:

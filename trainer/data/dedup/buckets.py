@@ -62,7 +62,7 @@ def _runs(keys_M: NDArray[np.uint64]) -> tuple[Places, Places]:
 
 
 def _small_buckets(places_M: Places, keys_M: NDArray[np.uint64]) -> Iterator[Places]:
-    """All pairs of the small buckets, [E, 2]: each member and the next one, then each and the one after that, …"""
+    """All pairs of the small buckets, [E, 2]: first each member and the next one, then the one after that …"""
     _, lengths = _runs(keys_M)
     small_M = np.repeat(lengths <= _ALL_PAIRS, lengths)
     places_M, keys_M = places_M[small_M], keys_M[small_M]

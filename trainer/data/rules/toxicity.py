@@ -63,7 +63,7 @@ class TrainedToxicity:
     def toxicity(self, text: str) -> float:
         """As if half of all texts were toxic: how many of the labelled rows are says nothing of other texts."""
         harmless = self.classifier.labels.index(self.harmless_label)
-        prior = softmax(self.classifier.bias_L[None])[0, harmless]
+        prior = softmax(self.classifier.bias_L[None].astype(np.float64))[0, harmless]
         harmless_N = self.classifier.probabilities(text)[:, harmless]
         toxic_N = (1 - harmless_N) / (1 - prior)
         return float(np.mean(toxic_N / (toxic_N + harmless_N / prior)))

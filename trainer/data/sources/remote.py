@@ -1,4 +1,4 @@
-"""Folders behind a URL, such as s3://bucket/prefix. A file is fetched when its turn comes, then thrown away."""
+"""Folders behind a URL, such as s3://bucket/prefix. A file is fetched when its turn comes, and thrown away after."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -30,8 +30,9 @@ def remote_source(url: str, name: str, settings: RowSettings) -> Source:
     for file in files:
         if LICENCE_FILE.match(PurePosixPath(file.name).name):
             reading.licences.add(file.name, partial(_text, remote, file.name))
-    units = [Unit(name, file.name, file.bytes, partial(_read, remote, file, reading)) for file in files]
-    return make_source(name, units)
+    return make_source(
+        name, [Unit(name, file.name, file.bytes, partial(_read, remote, file, reading)) for file in files]
+    )
 
 
 def _read(remote: Remote, file: RemoteFile, reading: Reading) -> Iterator[Found]:

@@ -1,7 +1,9 @@
 """python -m trainer check-problem: a Problem as JSON on stdin -> {"fault": null | text} on stdout."""
 
+import argparse
 import json
 import sys
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 
@@ -9,7 +11,8 @@ from trainer.data.synthesis.recheck import problem_fault
 from trainer.spec import Problem, explain
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
+    argparse.ArgumentParser(prog="python -m trainer check-problem").parse_args(arguments)
     try:
         fault = problem_fault(Problem.model_validate_json(sys.stdin.read()))
     except ValidationError as error:

@@ -71,8 +71,11 @@ def test_a_large_bucket_is_not_compared_pair_by_pair(tmp_path: Path) -> None:
 
 def test_what_is_together_already_is_not_compared_again(tmp_path: Path) -> None:
     np.save(tmp_path / "signatures.npy", np.zeros((40, CELLS), np.uint32))
-    keys = column(tmp_path, "keys", np.arange(40, dtype=np.uint64) // 4)
-    signatures, root = Counting([tmp_path / "signatures.npy"]), apart(40)
+    keys, signatures = (
+        column(tmp_path, "keys", np.arange(40, dtype=np.uint64) // 4),
+        Counting([tmp_path / "signatures.npy"]),
+    )
+    root = apart(40)
     cluster(keys, signatures, 1.0, root)
     once = signatures.taken
     assert once > 0
