@@ -27,7 +27,7 @@ def deploy(platform: Platform, source_job: str, run: Run, wait: Callable[[float]
     """
     spec = run.folder.job().spec
     assert isinstance(spec, DeploySpec)
-    version = Version(source_job, export_folder(str(run.input("export").path)))
+    version = Version(source_job, export_folder(run.input("export")))
     run.log(f"deploying {version.export} as {spec.model_name}")
     before = look(platform, spec.model_name) or Wanted(spec.model_name, ())
     change(platform, deploy_version(platform, spec.model_name, version), "deploy")

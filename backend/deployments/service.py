@@ -17,6 +17,7 @@ from backend.deployments.schemas import (
 from backend.deployments.serving_client import ask_serving, read_metrics
 from backend.deployments.tables import Action
 from backend.errors import Conflict, Invalid, NotFound, Unavailable
+from backend.jobs.files import fetched
 from backend.jobs.service import get_job
 from backend.platform import Platform
 from trainer.artifacts import RunFolder
@@ -24,9 +25,9 @@ from trainer.artifacts import RunFolder
 Reports = Mapping[tuple[str, str, str], ServingReport]
 
 
-def export_folder(run_folder: str) -> str:
+def export_folder(run: RunFolder) -> str:
     """Raises: ValueError: the run left no complete export."""
-    return str(RunFolder(run_folder).artifact("export"))
+    return str(run.artifact("export"))
 
 
 def look(platform: Platform, model_name: str) -> Wanted | None:
@@ -53,7 +54,7 @@ def create(platform: Platform, new: NewDeployment, user: str) -> DeploymentSchem
     """Raises: NotFound, Invalid: the job does not exist or left no export. Conflict: there is nothing to share with."""
     job = get_job(platform, new.job)
     try:
-        version = Version(job.id, export_folder(job.run_folder))
+        version = Version(job.id, export_folder(fetched(platform, job)))
     except ValueError as error:
         raise Invalid(
             f"job '{job.name}' ({job.kind}, {job.state}) left no export; name an export job that succeeded"
