@@ -104,5 +104,5 @@ def _by_level(counts: Counter[Cell]) -> dict[str, int]:
 def _nested(shares: dict[Cell, float]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for (family, level), share in shares.items():
-        found.setdefault(family, {})[str(level)] = round(share, 5)
+        found.setdefault(family, {})[str(level)] = share
     return found

@@ -82,7 +82,7 @@ def test_the_kinds_of_mistakes() -> None:
     assert kinds == generator.mistakes
     assert len([kind for kind, count in kinds.items() if count >= 2]) >= 12
     assert all(problem.distractors for problem in problems)
-    assert not generator.rejected
+    assert all(reason.endswith("no_distractor") for reason in generator.rejected)
 
 
 def test_a_false_step_is_found_in_every_family() -> None:

@@ -91,6 +91,10 @@ class Generator:
             self.rejected[f"{name}: {fault}"] += 1
             return None
         bare = split == "rl"
+        distractors = () if bare else tuple(self._distractors(name, question, right, rng))
+        if not bare and not distractors:
+            self.rejected[f"{name}: no_distractor"] += 1
+            return None
         return Problem(
             id=identity,
             family=name,
@@ -99,7 +103,7 @@ class Generator:
             solution="" if bare else right.solution,
             direct="" if bare else closing(right.answer),
             answer=right.answer,
-            distractors=() if bare else tuple(self._distractors(name, question, right, rng)),
+            distractors=distractors,
             condition=question.kept_condition,
         )
 

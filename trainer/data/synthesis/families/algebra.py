@@ -76,11 +76,11 @@ def linear_system(rng: Random, level: int) -> Exercise:
 def quadratic_roots(rng: Random, level: int) -> Exercise:
     """x^2 + bx + c = 0: whole roots up to level 3, then roots p ± q√d."""
     if level < 4:
-        largest = (9, 12, 20)[level - 1]
+        largest = (30, 20, 30)[level - 1]
         r, s = (other_than_zero(rng, largest, 1 if level == 1 else None) for _ in range(2))
         b, c = -(r + s), r * s
     else:
-        p, q, d = rng.randint(-12, 12), rng.randint(1, level - 3), rng.choice((2, 3, 5, 6, 7, 10, 11, 13, 14, 15))
+        p, q, d = rng.randint(-20, 20), rng.randint(1, level - 3), rng.choice((2, 3, 5, 6, 7, 10, 11, 13, 14, 15))
         b, c = -2 * p, p * p - q * q * d
     equation = f"{polynomial((c, b, 1))} = 0"
 
@@ -90,7 +90,7 @@ def quadratic_roots(rng: Random, level: int) -> Exercise:
         if found < 0 or found.denominator > 1:
             raise CannotGoOn
         if found == 0:
-            return f"\\{{{trace.calculate(f'{-b}/2', 'x')}\\}}"
+            return f"\\{{{trace.calculate(f'{trace.pick(-b, sign_slip=b)}/2', 'x')}\\}}"
         trace.say(f"R = \\sqrt{{{found}}} = {root(int(found))}")
         minus_b = trace.pick(-b, sign_slip=b)
         signs = trace.pick("+-", dropped_term="+")

@@ -16,7 +16,7 @@ def _terms(rng: Random, level: int) -> Terms:
     exponents = sorted(rng.sample(range(0, 3 + level), count), reverse=True)
     if exponents[0] < 2:
         exponents[0] = 2
-    return [(other_than_zero(rng, 3 + 3 * level, 1 if level == 1 else None), exponent) for exponent in exponents]
+    return [(other_than_zero(rng, 8 + 2 * level, 1 if level == 1 else None), exponent) for exponent in exponents]
 
 
 def _written(terms: Terms) -> str:
@@ -95,7 +95,7 @@ def chain_rule(rng: Random, level: int) -> Exercise:
     """A power of a linear function; from level 3 on also a sine or a cosine of one."""
     a = other_than_zero(rng, 4 + 3 * level, 2 if level == 1 else None)
     a = a if a != 1 else 2
-    b, n = other_than_zero(rng, 9 + 3 * level, 1 if level == 1 else None), rng.randint(3, 4 + level)
+    b, n = other_than_zero(rng, 15 + 5 * level, 1 if level == 1 else None), rng.randint(3, 4 + level)
     kind, linear = (rng.choice(_OUTER) if level > 2 else "power"), polynomial((b, a))
     function = f"({linear})^{n}" if kind == "power" else f"{kind}({linear})"
 
@@ -216,7 +216,7 @@ def _substituted(terms: Terms, at: int) -> str:
 @family("calculus")
 def limit_of_quotient(rng: Random, level: int) -> Exercise:
     """A factor that numerator and denominator share, at its root."""
-    largest = 6 + 4 * level
+    largest = 16 + 4 * level
     at, other = rng.sample([k for k in range(1 if level == 1 else -largest, largest + 1) if k], 2)
     factor = other_than_zero(rng, level, 1) if level > 2 else 1
     numerator = polynomial((factor * at * other, -factor * (at + other), factor))

@@ -49,7 +49,7 @@ def both_drawn(rng: Random, level: int) -> Exercise:
 @family("probability")
 def exactly_so_many(rng: Random, level: int) -> Exercise:
     """The binomial distribution."""
-    chance, tries = _chance(rng, 8 + 3 * level), rng.randint(2 + level // 3, 3 + level)
+    chance, tries = _chance(rng, 12 + 4 * level), rng.randint(2 + level // 3, 3 + level)
     hits = rng.randint(1, tries - 1)
 
     def solve(trace: Trace) -> str:
@@ -120,7 +120,7 @@ def expected_value(rng: Random, level: int) -> Exercise:
 @family("probability")
 def committee(rng: Random, level: int) -> Exercise:
     """Ways to choose so many from each of two groups."""
-    a, b = rng.randint(4, 9 + 4 * level), rng.randint(4, 9 + 4 * level)
+    a, b = rng.randint(4, 16 + 4 * level), rng.randint(4, 16 + 4 * level)
     j, k = rng.randint(1, 1 + (level + 1) // 2), rng.randint(2, 2 + level // 2)
 
     def solve(trace: Trace) -> str:
