@@ -18,55 +18,10 @@ from trainer.data.tokenizer import Tokenizer
 from trainer.spec import DOMAINS, MIXTURE, Domain, PhaseSpec, Record, SftSpec, TokenizeSpec
 from trainer.stages import sft, tokenize
 
-WORDS = {
-    "general": [
-        "ice",
-        "came",
-        "early",
-        "in",
-        "that",
-        "year",
-        "and",
-        "the",
-        "harbour",
-        "was",
-        "closed",
-        "until",
-        "spring",
-    ],
-    "science": [
-        r"let",
-        r"$\alpha",
-        r"+",
-        r"\beta",
-        r"=",
-        r"\frac{1}{2}$",
-        r"be",
-        r"the",
-        r"sum",
-        r"of",
-        r"both",
-        r"terms",
-        r"of",
-        r"it",
-    ],
-    "multilingual": [
-        "das",
-        "Eis",
-        "kam",
-        "früh",
-        "im",
-        "Jahr",
-        "und",
-        "der",
-        "Hafen",
-        "blieb",
-        "bis",
-        "zum",
-        "Frühling",
-        "zu",
-    ],
-}
+ENGLISH = "ice came early in that year and the harbour was closed until spring"
+FORMULAS = r"let $\alpha + \beta = \frac{1}{2}$ be the sum of both terms of it"
+GERMAN = "das Eis kam früh im Jahr und der Hafen blieb bis zum Frühling zu"
+WORDS = {"general": ENGLISH.split(" "), "science": FORMULAS.split(" "), "multilingual": GERMAN.split(" ")}
 PHASES = [
     PhaseSpec(phase="text", share=0.4, mix={"text": 1.0}),
     PhaseSpec(phase="completion", share=0.3, mix={"text": 0.8, "completion": 0.2}),
@@ -104,7 +59,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
     clean, synthesized = (RunFolder(tmp_path_factory.mktemp(name)) for name in ("clean", "synthesize"))
     rng = Random(0)
     records = [
-        *programs(40), *prose("science", "papers", 60, rng), *prose("multilingual", "zeitung", 16, rng),
+        *programs(40), *prose("science", "papers", 60, rng), *prose("multilingual", "zeitung", 24, rng),
         *prose("general", "books", 50, rng), *prose("general", "web", 50, rng), *dialogues(40, rng),
     ]  # fmt: skip
     with new_folder(clean.artifacts / "documents") as folder:
@@ -115,7 +70,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
 
 
 def tokenized(path: Path, inputs: dict[str, RunFolder], **changes: object) -> RunFolder:
-    spec = {"kind": "tokenize", "name": "t", "vocab_size": 420, "context": 128, "max_tokens": MOST, **changes}
+    spec = {"kind": "tokenize", "name": "t", "vocab_size": 420, "context": 192, "max_tokens": MOST, **changes}
     run = tiny.new_run(path, spec, inputs)
     parsed = run.folder.job().spec
     assert isinstance(parsed, TokenizeSpec)
@@ -186,7 +141,7 @@ def test_with_its_phases_a_training_sees_the_mixture(inputs: dict[str, RunFolder
     sources = open_rows(folder.artifact("tokens"), "train")
     spec = SftSpec.model_validate(
         {
-            "name": "s", "inputs": {"dataset": "d"}, "model": tiny.config().model_dump(), "steps": 400, "batch_rows": 8,
+            "name": "s", "inputs": {"dataset": "d"}, "model": tiny.config().model_dump(), "steps": 200, "batch_rows": 8,
             "optimizer": {"lr": 1e-3}, "phases": PHASES,
         }
     )  # fmt: skip
