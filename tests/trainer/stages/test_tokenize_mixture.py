@@ -141,7 +141,7 @@ def test_with_its_phases_a_training_sees_the_mixture(inputs: dict[str, RunFolder
     sources = open_rows(folder.artifact("tokens"), "train")
     spec = SftSpec.model_validate(
         {
-            "name": "s", "inputs": {"dataset": "d"}, "model": tiny.config().model_dump(), "steps": 200, "batch_rows": 8,
+            "name": "s", "inputs": {"dataset": "d"}, "model": tiny.config().model_dump(), "steps": 400, "batch_rows": 8,
             "optimizer": {"lr": 1e-3}, "phases": PHASES,
         }
     )  # fmt: skip
