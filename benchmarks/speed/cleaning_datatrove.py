@@ -6,7 +6,9 @@ import math
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from datatrove.data import Document
 from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
@@ -20,6 +22,7 @@ def entropy(text: str) -> float:
 def main(path: str, signatures: str) -> None:
     texts = [json.loads(line)["text"] for line in Path(path).read_text().splitlines()]
     repetition, minhash = GopherRepetitionFilter(), MinhashDedupSignature(signatures, MinhashConfig(n_grams=5))
+    rules: dict[str, Callable[[str], Any]]
     rules = {
         "words": lambda text: len(text.split()) >= 50,
         "entropy": lambda text: entropy(text) >= 3.5,
