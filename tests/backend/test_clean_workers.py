@@ -48,7 +48,10 @@ def alone(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def check(api: Api, job: dict[str, Any], alone: RunFolder) -> None:
-    done = api.wait_for(job["id"], "succeeded", "failed")
+    # Five trainer processes one after the other, each of which imports its stage: a busy machine takes its time.
+    done = eventually(
+        lambda: (found := api.get(f"/jobs/{job['id']}"))["state"] in ("succeeded", "failed") and found, seconds=180
+    )
     assert done["state"] == "succeeded", done["error"]
     run = RunFolder(done["run_folder"])
     assert folder_hashes(run.artifact("documents")) == folder_hashes(alone.artifact("documents"))
@@ -76,7 +79,7 @@ def test_a_worker_killed_in_a_shard_changes_no_byte(
         job = api.post("/jobs", body(corpus))
         shard = next(found for found in api.get("/jobs") if found["name"] == "clean-shard-000")
         with process("backend.worker", settings) as worker:
-            eventually((Path(shard["run_folder"]) / "status.json").exists)
+            eventually((Path(shard["run_folder"]) / "status.json").exists, seconds=60)
             worker.kill()
             worker.wait()
         assert not (Path(shard["run_folder"]) / "artifacts" / "shard").exists(), "it was in the middle"
