@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from datatrove.data import Document
@@ -20,7 +21,7 @@ def entropy(text: str) -> float:
 def main(path: str, signatures: str) -> None:
     texts = [json.loads(line)["text"] for line in Path(path).read_text().splitlines()]
     repetition, minhash = GopherRepetitionFilter(), MinhashDedupSignature(signatures, MinhashConfig(n_grams=5))
-    rules = {
+    rules: dict[str, Callable[[str], object]] = {
         "words": lambda text: len(text.split()) >= 50,
         "entropy": lambda text: entropy(text) >= 3.5,
         "repetition": lambda text: repetition.filter(Document(text=text, id="")) is True,
