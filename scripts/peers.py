@@ -1,5 +1,5 @@
-"""python -m scripts.peers llama vllm: environments with the serving peers of benchmarks.speed.serving, which they must
-not share with the product or each other: .venv-llama and .venv-vllm."""
+"""python -m scripts.peers llama vllm datatrove: environments with the peers of benchmarks.speed.serving and .cleaning,
+which they must not share with the product or each other: .venv-llama, .venv-vllm, .venv-datatrove."""
 
 import argparse
 import json
