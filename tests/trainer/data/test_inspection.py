@@ -46,7 +46,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         write_jsonl(folder / "part-001.jsonl", documents[3:])
     clean.write_result({"dropped": RULES})
     with new_folder(synthesized.artifacts / "problems") as folder:
-        write_jsonl(folder / "train.jsonl", Generator((), (1,), 0).problems("train", 60))
+        write_jsonl(folder / "train.jsonl", Generator(tiny.EASY, (1,), 0).problems("train", 60))
     run = tiny.new_run(
         path / "tokenize",
         {"kind": "tokenize", "name": "t", "vocab_size": 320, "context": 160},
