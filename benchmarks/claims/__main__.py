@@ -1,6 +1,7 @@
 """python -m benchmarks.claims [--claim N] [--quick] [--seeds N]: the article's figures, claimed beside measured."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -15,7 +16,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="the smallest size that still means something")
     parser.add_argument("--seeds", type=int, default=runner.SEEDS, help=f"at least {runner.SEEDS}")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file that the outcomes are merged into")
+    parser.add_argument("--data", type=Path, help="folder of the data pack, for what needs real data; or OCTAVO_DATA")
     parsed = parser.parse_args(arguments)
+    if parsed.data:
+        os.environ["OCTAVO_DATA"] = str(parsed.data)
     try:
         if parsed.seeds < runner.SEEDS:
             raise ValueError(f"--seeds {parsed.seeds}: a claim is judged over at least {runner.SEEDS} seeds")

@@ -19,6 +19,7 @@ Check = Callable[[str, str], bool]
 CHECKS: dict[str, Check] = {}
 _CLOSE = 1e-7
 _POINTS = (0.37, -0.81, 1.13)
+_FRACTIONS = (Fraction(3, 8), Fraction(-5, 6), Fraction(8, 7))
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)  # exact up to degree 15
 _SIDES = {"square": 4, "pentagon": 5, "hexagon": 6, "heptagon": 7, "octagon": 8}
 _MATH = {"sqrt": math.sqrt, "sin": math.sin, "cos": math.cos, "pi": math.pi, "Q": Fraction, "__builtins__": {}}
@@ -212,22 +213,25 @@ def _change_left(prompt: str) -> Number:
 # -- calculus --------------------------------------------------------------------------------------------------------
 
 
-def slope(formula: str, x: float) -> float:
-    """Richardson's extrapolation of central differences."""
-    wide, narrow = ((at(formula, x=x + h) - at(formula, x=x - h)) / (2 * h) for h in (2e-3, 1e-3))
-    return float((4 * narrow - wide) / 3)
+def slope(formula: str, x: Number) -> Number:
+    """Richardson's extrapolation of central differences: in fractions where the formula can be."""
+    step = Fraction(1, 10**6) if isinstance(x, Fraction) else 1e-3
+    wide, narrow = ((at(formula, x=x + h) - at(formula, x=x - h)) / (2 * h) for h in (2 * step, step))
+    return (4 * narrow - wide) / 3
 
 
-def alike(left: float, right: float) -> bool:
-    """To what differences can tell."""
-    return abs(left - right) <= 1e-5 * max(1.0, abs(left), abs(right))
+def alike(left: Number, right: Number) -> bool:
+    """To what differences can tell: of fractions much, of floats less."""
+    exact = isinstance(left, Fraction) and isinstance(right, (int, Fraction))
+    return abs(left - right) <= (1e-6 if exact else 1e-5 * max(1.0, abs(left), abs(right)))
 
 
 def _derivative(prompt: str, answer: str) -> bool:
     formula = found(
         r"(?:Differentiate|f\(x\) =|derivative of(?! f\()|y =) (.+?)(?: with respect|\?$|\.(?: |$))", prompt
     )[1]
-    return "C" not in answer and all(alike(slope(formula, x), float(at(answer, x=x))) for x in _POINTS)
+    points = _POINTS if "\\" in formula else _FRACTIONS
+    return "C" not in answer and all(alike(slope(formula, x), at(answer, x=x)) for x in points)
 
 
 for _name in ("polynomial_derivative", "chain_rule", "product_rule"):
@@ -238,7 +242,7 @@ for _name in ("polynomial_derivative", "chain_rule", "product_rule"):
 def tangent_slope(prompt: str, answer: str) -> bool:
     place = int(found(r"x = (-?\d+)", prompt)[1])
     formula = found(r"(?:y =|of) ([-0-9x^+ ]*x[-0-9x^+ ]*?)(?: at x| where|\.$|\?$)", prompt)[1]
-    return alike(slope(formula, float(place)), float(at(answer)))
+    return alike(slope(formula, Fraction(place)), at(answer))
 
 
 @check
@@ -246,7 +250,7 @@ def antiderivative(prompt: str, answer: str) -> bool:
     formula = found(r"(?:of|Integrate|derivative) ([-0-9x^+ ]*x[-0-9x^+ ]*?)(?: with|\?|\.)", prompt)[1]
     fixed = answer.replace("C", "(0)")
     constant = answer.endswith(" + C") and answer.count("C") == 1
-    return constant and all(alike(slope(fixed, x), float(at(formula, x=x))) for x in _POINTS)
+    return constant and all(alike(slope(fixed, x), at(formula, x=x)) for x in _FRACTIONS)
 
 
 @check
@@ -255,7 +259,8 @@ def definite_integral(prompt: str, answer: str) -> bool:
     low, high = map(int, found(r"(?:from|between) (?:x = )?(-?\d+) (?:to|and) (?:x = )?(-?\d+)", prompt).groups())
     points = (high - low) / 2 * _NODES + (high + low) / 2
     total = (high - low) / 2 * sum(w * float(at(formula, x=float(x))) for w, x in zip(_WEIGHTS, points, strict=True))
-    return alike(float(total), float(at(answer)))
+    value = float(at(answer))
+    return abs(total - value) <= 1e-10 * max(1.0, abs(total), abs(value))
 
 
 @check
@@ -263,7 +268,7 @@ def limit_of_quotient(prompt: str, answer: str) -> bool:
     above, below = found(r"\(([-0-9x^+ ]+)\)/\((x [-+] \d+)\)", prompt).groups()
     place = int(found(r"(?:approaches|tends to|for x to|close to) (-?\d+)", prompt)[1])
     near = [at(above, x=place + step) / at(below, x=place + step) for step in (Fraction(1, 10**9), Fraction(-1, 10**9))]
-    return alike(float(sum(near) / 2), float(at(answer)))
+    return alike(sum(near) / 2, at(answer))
 
 
 # -- geometry --------------------------------------------------------------------------------------------------------

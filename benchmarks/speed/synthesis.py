@@ -7,6 +7,7 @@ distractor's, is decided again by `substitution`, which shares nothing with the 
 import argparse
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -25,17 +26,23 @@ PROBLEMS, HELDOUT = 100_000, 1_000
 MOST_SECONDS = 300
 
 
-def generate(folder: Path, problems: int, processes: int, seed: int) -> tuple[RunFolder, float]:
-    """A run of the stage, and its seconds."""
+def generate(folder: Path, problems: int, processes: int, seed: int) -> tuple[RunFolder, float, float]:
+    """A run of the stage, its seconds, and those of the processor."""
     spec = SynthesizeSpec(
         name="synthesize", levels=(1, 2, 3, 4, 5), train=problems - HELDOUT, rl=0, heldout=HELDOUT, seed=seed,
         processes=processes,
     )  # fmt: skip
     run = RunFolder(folder)
     run.write_job(Job(id=folder.name, spec=spec))
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), processor_seconds()
     synthesize.run(spec, Run(run))
-    return run, time.perf_counter() - started
+    return run, time.perf_counter() - started, processor_seconds() - worked
+
+
+def processor_seconds() -> float:
+    """Of this process and of those it started that have ended: what it takes however busy the machine is."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def judged(problems: Iterable[Problem]) -> Counter[str]:
@@ -62,13 +69,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="file the figures are written to")
     parsed = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="octavo-synthesis-") as home:
-        run, seconds = generate(Path(home) / "run", parsed.problems, parsed.processes, parsed.seed)
+        run, seconds, worked = generate(Path(home) / "run", parsed.problems, parsed.processes, parsed.seed)
         folder, result = run.artifact("problems"), run.result()
         hashes = folder_hashes(folder)
         found = judged(p for split in ("train", "heldout") for p in read_jsonl(folder / f"{split}.jsonl", Problem))
     figures = {
         "problems": found["problems"], "families": len(result["families"]["train"]), "seconds": round(seconds, 1),
-        "processes": parsed.processes, "wrong": found["wrong"], "distractors": found["distractors"],
+        "processor seconds": round(worked, 1), "processes": parsed.processes,
+        "wrong": found["wrong"], "distractors": found["distractors"],
         "right distractors": found["right distractors"], "rejected by the generator": sum(result["rejected"].values()),
         "mistakes": result["mistakes"],
     }  # fmt: skip
