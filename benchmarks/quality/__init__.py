@@ -1,0 +1,1 @@
+"""How right the data part's judgements are, on labelled data that the user gives."""
