@@ -74,6 +74,21 @@ def shares_left(
     return {domain: amount / sum(left.values()) for domain, amount in left.items()}
 
 
+def excesses(
+    wanted: Mapping[Domain, float], text: float, others: Mapping[str, float], shares: Mapping[str, Mapping[str, float]]
+) -> list[str]:
+    """A sentence for each domain of which the other sources alone hold more than is wanted; arguments as those of
+    `shares_left`."""
+    whole = text + sum(others.values())
+    alone = {domain: sum(amount * shares[name][domain] for name, amount in others.items()) for domain in wanted}
+    return [
+        f"{domain}: {' and '.join(others)} alone make it {alone[domain] / whole:.1%} of what the phases draw, more than "
+        f"{wanted[domain]:.1%}; draw less of them, or put other items into them"
+        for domain in wanted
+        if alone[domain] > wanted[domain] * whole
+    ]
+
+
 def together(amounts: Mapping[str, float], shares: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """Shares of domains in so much of each source."""
     whole = sum(amounts.values())

@@ -176,13 +176,14 @@ def _first_within(pieces: list[Encoded], most: int) -> list[Encoded]:
 def _pack_text(job: Job, packed: Mapping[str, Any]) -> dict[str, Any]:
     """Rows of documents end to end, in the shares of the mixture."""
     report: dict[str, Any] = {}
-    wanted = {"train": _shares_of_text(job.spec, packed), "heldout": job.spec.mixture}
+    of_text, excesses = _shares_of_text(job.spec, packed)
+    wanted = {"train": of_text, "heldout": job.spec.mixture}
     for split in SPLITS:
         epochs = job.spec.max_epochs if split == "train" else 1
         report[split], mixed = _pack_mixed(job, split, wanted[split], epochs)
         job.run.log(f"text, {split}: {report[split]}")
         if split == "train":
-            found = mixed
+            found = {**mixed, "short": [*excesses, *mixed["short"]]}
     for sentence in found["short"]:
         job.run.log(f"the mixture is not reached: {sentence}")
     if job.spec.phases is not None:
@@ -212,13 +213,16 @@ def _pack_mixed(
         return report, {"domains": mix.report(wanted, orders, taken), "short": short}
 
 
-def _shares_of_text(spec: TokenizeSpec, packed: Mapping[str, Any]) -> Mapping[Domain, float]:
-    """The mixture, or what text has to hold so that a run with the phases sees the mixture."""
+def _shares_of_text(spec: TokenizeSpec, packed: Mapping[str, Any]) -> tuple[Mapping[Domain, float], list[str]]:
+    """The mixture, or what text has to hold so that a run with the phases sees the mixture; and in words where it
+    cannot."""
     if spec.phases is None:
-        return spec.mixture
+        return spec.mixture, []
     drawn = _tokens_drawn(spec.phases, packed)
     shares = {source: packed[source]["train"]["shares"] for source in drawn}
-    return mixture.shares_left(spec.mixture, mixture.rows_drawn(spec.phases)["text"], drawn, shares)
+    text = mixture.rows_drawn(spec.phases)["text"]
+    left = mixture.shares_left(spec.mixture, text, drawn, shares)
+    return left, mixture.excesses(spec.mixture, text, drawn, shares)
 
 
 def _tokens_drawn(phases: Sequence[PhaseSpec], packed: Mapping[str, Any]) -> dict[str, float]:

@@ -86,6 +86,12 @@ def test_text_makes_up_for_what_the_others_hold(
         assert reached == pytest.approx(wanted, abs=1e-4)
     else:
         assert any(reached[domain] > wanted[domain] - 1e-4 for domain, share in left.items() if share == 0)
+    said_of = mixture.excesses(wanted, text, amounts, shares)  # type: ignore[arg-type]
+    assert [line.partition(":")[0] for line in said_of] == [
+        domain
+        for domain in DOMAINS
+        if domain in wanted and completion * shares["completion"][domain] + said * dialogue[domain] > wanted[domain]
+    ]
 
 
 def test_rows_of_a_run_are_those_of_its_phases() -> None:
