@@ -82,8 +82,8 @@ def excesses(
     whole = text + sum(others.values())
     alone = {domain: sum(amount * shares[name][domain] for name, amount in others.items()) for domain in wanted}
     return [
-        f"{domain}: {' and '.join(others)} alone make it {alone[domain] / whole:.1%} of what the phases draw, more than "
-        f"{wanted[domain]:.1%}; draw less of them, or put other items into them"
+        f"{domain}: {' and '.join(others)} alone make it {alone[domain] / whole:.1%} of what the phases draw, more "
+        f"than {wanted[domain]:.1%}; draw less of them, or put other items into them"
         for domain in wanted
         if alone[domain] > wanted[domain] * whole
     ]
