@@ -223,7 +223,7 @@ def slope(formula: str, x: Number) -> Number:
 def alike(left: Number, right: Number) -> bool:
     """To what differences can tell: of fractions much, of floats less."""
     exact = isinstance(left, Fraction) and isinstance(right, (int, Fraction))
-    return abs(left - right) <= (1e-6 if exact else 1e-5 * max(1.0, abs(left), abs(right)))
+    return bool(abs(left - right) <= (1e-6 if exact else 1e-5 * max(1.0, abs(left), abs(right))))
 
 
 def _derivative(prompt: str, answer: str) -> bool:

@@ -35,7 +35,7 @@ def test_every_experiment_loads_under_its_number() -> None:
 
 def test_an_unknown_claim_lists_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--claim", "99"]) == 1
-    assert "no experiment for claim 99 yet; there are experiments for: 2, 3" in capsys.readouterr().err
+    assert "no experiment for claim 99 yet; there are experiments for: 1, 2, 3" in capsys.readouterr().err
 
 
 def test_fewer_than_three_seeds_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
