@@ -35,7 +35,7 @@ from trainer.spec import (
 )
 
 STEPS, QUICK_STEPS = 800, 160
-PROBLEMS, QUICK_PROBLEMS = 12_000, 4_000  # to train on in each half
+PROBLEMS, QUICK_PROBLEMS = 8_000, 4_000  # to train on in each half
 HELDOUT, ASKED_HALFWAY = 480, 240
 FAMILIES = (
     "addition", "subtraction", "missing_addend", "sum_of_three", "rectangle_perimeter", "triangle_perimeter",
