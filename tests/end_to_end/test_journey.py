@@ -1,6 +1,7 @@
 """The whole journey through the five real processes: once, once more for nothing, and with a kill in the middle."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -79,7 +80,7 @@ def test_a_killed_trainer_resumes_to_the_very_weights_of_an_undisturbed_twin(
 def test_a_failed_job_ends_the_demo_with_its_reason_and_its_log(house: House) -> None:
     recipe = house.home / "impossible.toml"
     smoke = (RECIPES / "smoke.toml").read_text()
-    recipe.write_text(smoke.replace('kind = "synthesize"', 'kind = "synthesize"\nfamilies = ["alchemy"]'))
+    recipe.write_text(re.sub(r"families = \[[^\]]*\]", 'families = ["alchemy"]', smoke))
     done = house.command("scripts.demo", "--recipe", str(recipe))
     assert done.returncode == 1
     assert "job 'synthesize' failed" in done.stderr
