@@ -10,7 +10,7 @@ from typing import Any
 from trainer.spec import Message, Record, Role
 
 ROLES = "chat_roles"  # in a record's meta
-BETWEEN = "\n\n\u241e\n\n"  # between two messages in a record's text: the sign of a record separator
+BETWEEN = "\n\n\u241e"  # before each message of a record but the first: the sign of a record separator
 
 _CALLS = ("tool_call", "function_call")
 _RESULTS = ("tool_result", "tool", "function", "function_response", "observation")
@@ -28,8 +28,10 @@ def text_and_roles(messages: Sequence[Any]) -> tuple[str, list[str]]:
     """A record's text and `meta["chat_roles"]` for messages `{"role", "content"}` (or `{"from", "value"}`).
 
     Raises:
-        ValueError: a message has no role that is known, or no text.
+        ValueError: a message has no role that is known, or no text; or there is none.
     """
+    if not messages:
+        raise ValueError("a dialogue needs a message")
     roles, contents = [], []
     for message in messages:
         role, content = (

@@ -10,13 +10,15 @@ from tests.trainer import tiny
 from trainer.data.conversations import ROLES, chat_of, is_conversation, text_and_roles
 from trainer.data.pieces import conversation_pieces
 from trainer.data.sources import record
+from trainer.data.sources.rows import RowReader
 from trainer.data.tokenizer import SPECIAL_TOKENS, Tokenizer
+from trainer.job_settings import RowSettings
 from trainer.spec import DOMAINS, Record
 
 ASSISTANT, OTHERS = ("assistant", "gpt", "tool_call"), ("system", "user", "human", "tool_result", "tool")
 content = st.lists(st.sampled_from([*"ab \n7é😀<>", *SPECIAL_TOKENS, "\u241e"]), max_size=9).map("".join)
 messages = st.lists(
-    st.fixed_dictionaries({"role": st.sampled_from(ASSISTANT + OTHERS), "content": content}), max_size=9
+    st.fixed_dictionaries({"role": st.sampled_from(ASSISTANT + OTHERS), "content": content}), min_size=1, max_size=9
 )
 
 
@@ -116,7 +118,26 @@ def test_a_long_dialogue_ends_with_the_last_answer_that_fits(tokenizer: Tokenize
         assert all(piece.parts == ((1, 0, len(piece.ids)),) for piece in pieces)
 
 
+def test_what_stands_between_messages_is_no_line_of_its_own() -> None:
+    """Rules against repetition would count it as a line that is repeated."""
+    text, _ = text_and_roles([{"role": "user", "content": f"line {n}"} for n in range(9)])
+    lines = [line for line in text.splitlines() if line]
+    assert len(set(lines)) == len(lines) == 9
+
+
 @pytest.mark.parametrize("message", ["Hi", {"role": "narrator", "content": "x"}, {"role": "user"}, {"content": "x"}])
 def test_a_message_that_is_none_is_named(message: object) -> None:
     with pytest.raises(ValueError, match="needs a role"):
         text_and_roles([message])
+
+
+def test_rows_with_messages_are_read_as_dialogues() -> None:
+    read = RowReader("s", RowSettings(text_fields=("messages", "text"))).read
+    said = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
+    found = read({"messages": said}, path="a.jsonl", row=0)
+    assert isinstance(found, Record)
+    assert [message.model_dump() for message in chat_of(found)] == said
+    for row in ({"messages": [{"role": "narrator", "content": "x"}]}, {"text": "plain"}):
+        plain = read(row, path="a.jsonl", row=0)
+        assert isinstance(plain, Record)
+        assert not is_conversation(plain)

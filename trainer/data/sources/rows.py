@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from trainer.data.conversations import ROLES, text_and_roles
 from trainer.data.sources.base import Found, Skipped, domain_of, record
 from trainer.job_settings import RowSettings
 from trainer.spec import DOMAINS
@@ -43,12 +44,16 @@ class RowReader:
         where = ", ".join([path, *(f"{name} {number}" for name, number in place.items())])
         if not isinstance(row, Mapping):
             return Skipped("row is no JSON object", where)
-        text = next((text for field in self._fields if (text := fill(field, row)) is not None), None)
+        field, text = next(
+            ((field, text) for field in self._fields if (text := fill(field, row)) is not None), ("", None)
+        )
         if text is None:
             return Skipped("field missing", where, f"no text in {' or '.join(self._fields)}; there are {_names(row)}")
         domain = row["domain"] if row.get("domain") in DOMAINS else domain_of(text)
         taken = {meta: _first(row, names) for meta, names in _TAKEN_OVER.items()}
         meta: dict[str, Any] = {"path": path, **place}
+        if (dialogue := _dialogue(lookup(row, field))) is not None:
+            text, meta[ROLES] = dialogue
         if license := taken["license"] or license:
             meta["license"] = license
         if taken["url"]:
@@ -107,6 +112,16 @@ def as_text(value: Any) -> str | None:
         return "\n\n".join(chat)
     parts = [as_text(item) for item in value]
     return None if None in parts else "\n".join(map(str, parts))
+
+
+def _dialogue(value: Any) -> tuple[str, list[str]] | None:
+    """Text and roles of a list of messages whose roles are all known; other lists of messages are plain text."""
+    if not isinstance(value, list):
+        return None
+    try:
+        return text_and_roles(value)
+    except ValueError:
+        return None
 
 
 def _message(item: Any) -> str | None:
