@@ -51,6 +51,22 @@ def test_any_text_round_trips_and_holds_no_special_token(tokenizer: Tokenizer, t
 
 
 @settings(max_examples=200, deadline=None)
+@given(text=st.one_of(st.text(), special_text), longest=st.integers(1, 12))
+def test_a_long_text_in_parts_is_the_text(tokenizer: Tokenizer, text: str, longest: int) -> None:
+    parts = list(tokenizer.encode_parts(text, longest))
+    assert tokenizer.decode([token for part in parts for token in part]) == text
+    assert all(len(tokenizer.decode(part)) <= longest for part in parts)
+    assert not special(tokenizer) & {token for part in parts for token in part}
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(alphabet="0123456789 ab.,-", max_size=40))
+def test_every_digit_is_a_token_of_its_own(tokenizer: Tokenizer, text: str) -> None:
+    tokens = [tokenizer.token_text(token) for token in tokenizer.encode(text)]
+    assert [token for token in tokens if set(token) & set("0123456789")] == [c for c in text if c.isdigit()]
+
+
+@settings(max_examples=200, deadline=None)
 @given(ids=st.lists(st.integers(0, 359)))
 def test_stream_says_what_decode_says(tokenizer: Tokenizer, ids: list[int]) -> None:
     stream = tokenizer.decode_stream()
