@@ -20,7 +20,7 @@ from trainer.data.synthesis.steps import CannotGoOn, Exercise, Trace
 @family("algebra")
 def linear_equation(rng: Random, level: int) -> Exercise:
     """ax + b = cx + d, with c = 0 at levels 1 and 2 and a fraction for an answer from level 4 on."""
-    a, b = rng.randint(2, 5 + 4 * level), other_than_zero(rng, 10 * level, 1 if level == 1 else None)
+    a, b = rng.randint(2, 5 + 4 * level), other_than_zero(rng, 20 * level, 1 if level == 1 else None)
     c = rng.choice([k for k in range(-9, 10) if k not in (0, a)]) if level > 2 else 0
     d = b + (a - c) * other_than_zero(rng, 10 * level, 1 if level == 1 else None)
     d += rng.randint(1, abs(a - c)) if level > 3 else 0
