@@ -5,7 +5,7 @@ from random import Random
 
 from trainer.data.synthesis.families.registry import family
 from trainer.data.synthesis.families.writing import inner, joined, other_than_zero, polynomial, signed, term
-from trainer.data.synthesis.steps import Exercise, Trace
+from trainer.data.synthesis.steps import Exercise, Solve, Trace
 
 Terms = list[tuple[int, int]]  # coefficient and exponent, the highest first
 
@@ -30,6 +30,16 @@ def _power(coefficient: int | Fraction, exponent: int) -> str:
     return term(coefficient, "" if exponent == 0 else "x" if exponent == 1 else f"x^{exponent}")
 
 
+def _to_differentiate(function: str, solve: Solve, mistakes: tuple[str, ...]) -> Exercise:
+    wordings = (
+        f"Differentiate {function} with respect to x.",
+        f"Find the derivative of f(x) = {function}.",
+        f"What is the derivative of {function}?",
+        f"Let y = {function}. Find dy/dx.",
+    )
+    return Exercise(wordings, f"f = ({function})'", solve, mistakes)
+
+
 def _derivative(trace: Trace, terms: Terms) -> str:
     """Term by term, constants left out of the sum."""
     slopes = []
@@ -52,14 +62,7 @@ def polynomial_derivative(rng: Random, level: int) -> Exercise:
         trace.say(f"({function})' = {answer}")
         return answer
 
-    wordings = (
-        f"Differentiate {function} with respect to x.",
-        f"Find the derivative of f(x) = {function}.",
-        f"What is the derivative of {function}?",
-        f"Let y = {function}. Find dy/dx.",
-    )
-    condition = f"f = ({function})'"
-    return Exercise(wordings, condition, solve, ("wrong_formula", "off_by_one", "dropped_term"))
+    return _to_differentiate(function, solve, ("wrong_formula", "off_by_one", "dropped_term"))
 
 
 @family("calculus")
@@ -111,14 +114,7 @@ def chain_rule(rng: Random, level: int) -> Exercise:
         trace.say(f"({function})' = {answer}")
         return answer
 
-    wordings = (
-        f"Differentiate {function} with respect to x.",
-        f"Find the derivative of f(x) = {function}.",
-        f"What is the derivative of {function}?",
-        f"Let y = {function}. Find dy/dx.",
-    )
-    condition = f"f = ({function})'"
-    return Exercise(wordings, condition, solve, ("forgotten_chain_rule", "sign_slip", "wrong_formula"))
+    return _to_differentiate(function, solve, ("forgotten_chain_rule", "sign_slip", "wrong_formula"))
 
 
 @family("calculus")
@@ -143,14 +139,8 @@ def product_rule(rng: Random, level: int) -> Exercise:
         trace.say(f"({function})' = {answer}")
         return answer
 
-    wordings = (
-        f"Differentiate {function} with respect to x.",
-        f"Find the derivative of f(x) = {function}.",
-        f"What is the derivative of {function}?",
-        f"Let y = {function}. Find dy/dx.",
-    )
     mistakes = ("forgotten_chain_rule", "sign_slip", "wrong_formula", "dropped_term")
-    return Exercise(wordings, f"f = ({function})'", solve, mistakes)
+    return _to_differentiate(function, solve, mistakes)
 
 
 @family("calculus")
