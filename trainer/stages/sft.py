@@ -1,5 +1,8 @@
 """Supervised fine-tuning with a curriculum: phases of the run draw from different mixes of sources."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -42,13 +45,10 @@ def run(spec: SftSpec, run: Run) -> None:
     model.checkpoint_activations = spec.checkpoint_activations
     cross_entropy = compile_step(model, spec.compile, run)
     specialists = Specialists(spec.specialists, model) if spec.specialists else None
-    memory = {
-        "drawn": dict.fromkeys(train, 0), "owed": dict.fromkeys(SOURCES, 0.0), "seen": dict.fromkeys(DOMAINS, 0)
-    }  # fmt: skip
-    record = DrawRecord(run.folder)
     heads = specialists.heads if specialists else None
     syntax = SyntaxCheck(spec.syntax_penalty, train.get("completion"), tokenizer)
-    loop = Loop(run, spec, model, memory, budget_s=budget(spec, run), auxiliary=heads)
+    loop = Loop(run, spec, model, new_memory(train), budget_s=budget(spec, run), auxiliary=heads)
+    record = DrawRecord(run.folder)
     capacity = DynamicCapacity(loop, model.config) if spec.dynamic_capacity else None
     device, dtype = model.embed_tokens.weight.device, model.embed_tokens.weight.dtype
     count = sum(p.numel() for p in model.parameters())
@@ -76,16 +76,32 @@ def run(spec: SftSpec, run: Run) -> None:
         if step % check_every == 0:
             parts["heldout_loss"] = heldout_loss(model, heldout)
         flops = training_flops(model.config, *batch.tokens_BL.shape)
+        # Before the update, which may write a snapshot: a run killed in between takes the step, and writes it, again.
+        record.add(loop.step + 1, phase.phase, before, loop.memory["drawn"])
         loop.update(loss, parts, tokens=batch.tokens_BL.numel(), flops=flops)
-        record.add(loop.step, phase.phase, before, loop.memory["drawn"])
         if load:
             checkup(loop, spec.doctor, load, specialists.load_by_domain(output, batch) if specialists else None)
     if not run.stop_requested:
         loop.save_checkpoint(model.config, tokenizer)
-        seen = loop.memory["seen"]
-        counts = {"train_seconds": loop.seconds, "steps": loop.step, "rows_drawn": loop.memory["drawn"]}
-        mixed = {"tokens_seen": seen, "shares_seen": shares(seen)}
-        run.folder.write_result({**counts, **mixed, "findings": findings(loop)})
+        run.folder.write_result(report(loop))
+
+
+def new_memory(sources: Iterable[str]) -> dict[str, Any]:
+    """Rows drawn of each source so far, what each is still owed of its share, and tokens seen of each domain."""
+    owed = dict.fromkeys(SOURCES, 0.0)
+    return {"drawn": dict.fromkeys(sources, 0), "owed": owed, "seen": dict.fromkeys(DOMAINS, 0)}
+
+
+def report(loop: Loop) -> dict[str, Any]:
+    seen = loop.memory["seen"]
+    return {
+        "train_seconds": loop.seconds,
+        "steps": loop.step,
+        "rows_drawn": loop.memory["drawn"],
+        "tokens_seen": seen,
+        "shares_seen": shares(seen),
+        "findings": findings(loop),
+    }
 
 
 def check_sources(spec: SftSpec, sources: dict[str, Rows]) -> None:
