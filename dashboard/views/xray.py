@@ -97,7 +97,8 @@ def documents(row: PackedRow) -> None:
         with st.container(border=True):
             st.markdown(f"**Segment {document.segment}** · {' · '.join(fact for fact in facts if fact)}")
             st.caption(
-                f"Licence: {document.license or 'not stated'}  \nNot dropped as: {', '.join(document.rules_passed) or '–'}"
+                f"Licence: {document.license or 'not stated'}  \n"
+                f"Not dropped as: {', '.join(document.rules_passed) or '–'}"
             )
             st.caption(" · ".join([*([formats.brief(document.meta)] if document.meta else []), f"id {document.id}"]))
 
