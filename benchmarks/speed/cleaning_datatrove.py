@@ -19,6 +19,12 @@ def entropy(text: str) -> float:
     return -sum(count / len(text) * math.log2(count / len(text)) for count in Counter(text).values())
 
 
+def signature(minhash: MinhashDedupSignature, text: str) -> Any:
+    """Nothing for a text of fewer words than a shingle has, which datatrove's step passes over too."""
+    shingles = minhash.get_shingles(text)
+    return minhash.get_signature(shingles) if len(shingles) else None
+
+
 def main(path: str, signatures: str) -> None:
     texts = [json.loads(line)["text"] for line in Path(path).read_text().splitlines()]
     repetition, minhash = GopherRepetitionFilter(), MinhashDedupSignature(signatures, MinhashConfig(n_grams=5))
@@ -27,7 +33,7 @@ def main(path: str, signatures: str) -> None:
         "words": lambda text: len(text.split()) >= 50,
         "entropy": lambda text: entropy(text) >= 3.5,
         "repetition": lambda text: repetition.filter(Document(text=text, id="")) is True,
-        "minhash": lambda text: minhash.get_signature(minhash.get_shingles(text)) if len(text.split()) >= 5 else True,
+        "minhash": lambda text: signature(minhash, text),
     }
     found: dict[str, dict[str, object]] = {}
     for name, rule in rules.items():
